@@ -1,0 +1,137 @@
+/**
+ * What can be said about one deferral, with App Engine's meaning and limits, and what can be wrong with it.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+import type { RetryPolicyData } from "./RetryPolicy.ts"
+
+/**
+ * The options of `defer`. Every duration is checked when the task is deferred; what is wrong fails there with
+ * `InvalidTaskOptions`.
+ *
+ * @since 0.1.0
+ */
+export type DeferOptions = When & {
+  /** `[a-zA-Z0-9_-]{1,500}` (Q2), unique within the queue while the record lives and for `tombstone` after. */
+  readonly name?: string | undefined
+  /**
+   * When the name is taken: `"fail"` (default) fails with `TaskAlreadyExists` or `TombstonedTask`; `"ignore"` gives the
+   * record that has it; `"replace"` gives a waiting one the new content, and else takes the name over.
+   */
+  readonly onDuplicate?: "fail" | "ignore" | "replace" | undefined
+  /** How long the name stays taken after the record ended: 0 to 30 days, default 9 days (Q14). */
+  readonly tombstone?: Duration.Input | undefined
+  /** Default: the task's queue. `[a-zA-Z0-9._-]{1,100}` */
+  readonly queue?: string | undefined
+  /** Higher first; any finite number, default the task's. */
+  readonly priority?: number | undefined
+  /** Carried to the handler; text values. Names that start with `outlive-`, `x-appengine-` or `x-cloudtasks-` are reserved. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** Only workers that carry this target run it. */
+  readonly target?: string | undefined
+  /** Replaces the task's policy whole (Q88). */
+  readonly retry?: RetryPolicyData | undefined
+  /** Replaces the task's timeout. */
+  readonly timeout?: Duration.Input | undefined
+  /** Not started within this time: a dead letter `Expired`. */
+  readonly expires?: Duration.Input | undefined
+}
+
+/** App Engine's countdown or eta, not both (Q28). Neither, or a time in the past: now. */
+type When =
+  | { readonly delay?: Duration.Input | undefined; readonly eta?: undefined }
+  | { readonly eta?: DateTime.DateTime | undefined; readonly delay?: undefined }
+
+/** Which errors of a name the given options leave possible. @since 0.1.0 */
+export type NameErrors<O> = O extends { readonly name: string }
+  ? O extends { readonly onDuplicate: "ignore" | "replace" }
+    ? never
+    : TaskAlreadyExists | TombstonedTask
+  : never
+
+/**
+ * An option is out of its bounds: `field` is its name. Nothing was stored.
+ *
+ * @since 0.1.0
+ */
+export class InvalidTaskOptions extends Schema.TaggedError<InvalidTaskOptions>()("InvalidTaskOptions", {
+  task: Schema.String,
+  field: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `task ${this.task}: option ${this.field} ${this.reason}`
+  }
+}
+
+/**
+ * The name belongs to a record of this queue that has not ended (Q47).
+ *
+ * @since 0.1.0
+ */
+export class TaskAlreadyExists extends Schema.TaggedError<TaskAlreadyExists>()("TaskAlreadyExists", {
+  queue: Schema.String,
+  name: Schema.String,
+  /** The record that has it. */
+  id: Schema.String,
+}) {
+  override get message() {
+    return `queue ${this.queue} has a task named ${this.name} already: ${this.id}`
+  }
+}
+
+/**
+ * The name belonged to a record that has ended; it is free again at `until` (Q48).
+ *
+ * @since 0.1.0
+ */
+export class TombstonedTask extends Schema.TaggedError<TombstonedTask>()("TombstonedTask", {
+  queue: Schema.String,
+  name: Schema.String,
+  /** Epoch milliseconds. */
+  until: Schema.Finite,
+}) {
+  override get message() {
+    return `the name ${this.name} was used in queue ${this.queue}; it is free again in the millisecond ${this.until}`
+  }
+}
+
+/**
+ * The encoded payload is larger than `DeferLimits.maxPayload`. Nothing was stored.
+ *
+ * @since 0.1.0
+ */
+export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>()("PayloadTooLarge", {
+  task: Schema.String,
+  /** UTF-16 code units of the encoded payload: at least its bytes over three. */
+  size: Schema.Finite,
+  limit: Schema.Finite,
+}) {
+  override get message() {
+    return `task ${this.task}: the encoded payload has ${this.size} characters, more than the limit of ${this.limit}`
+  }
+}
+
+/**
+ * Bounds on what may be deferred, for the whole program: provide another value where the default does not fit.
+ *
+ * @since 0.1.0
+ */
+export const DeferLimits = Context.Reference<{
+  /** How far ahead `delay` and `eta` may reach. Default 30 days (Q10). */
+  readonly maxDelay: Duration.Duration
+  /** Characters of an encoded payload. Default 1,048,576. */
+  readonly maxPayload: number
+}>("outlive/deferred/DeferLimits", {
+  defaultValue: () => ({ maxDelay: Duration.days(30), maxPayload: 1_048_576 }),
+})
+
+/** App Engine's rule for task names (Q2). @since 0.1.0 */
+export const namePattern = /^[a-zA-Z0-9_-]{1,500}$/
+
+/** The rule for queue names: App Engine's (Q1), and dots and underscores. @since 0.1.0 */
+export const queuePattern = /^[a-zA-Z0-9._-]{1,100}$/

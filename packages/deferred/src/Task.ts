@@ -1,0 +1,273 @@
+/**
+ * A task: a named, schema-described unit of deferred work. Its stable name is its identity (Go's `MustRegister`, D55; not
+ * a module path, D17), its schemas are the only way in and out.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type {
+  DeferOptions,
+  InvalidTaskOptions,
+  NameErrors,
+  PayloadTooLarge,
+  TaskAlreadyExists,
+  TombstonedTask,
+} from "./DeferOptions.ts"
+import { defer, deferAll } from "./internal/defer.ts"
+import { runInline } from "./internal/runInline.ts"
+import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
+import { makeRef } from "./internal/taskRef.ts"
+import type { RetryRule, RetryRules } from "./Outcome.ts"
+import * as RetryPolicy from "./RetryPolicy.ts"
+import type { TaskContext } from "./TaskContext.ts"
+import type { TaskFailure } from "./TaskFailure.ts"
+import * as TaskHandler from "./TaskHandler.ts"
+import type { TaskId } from "./TaskId.ts"
+import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
+import type { TaskRef } from "./TaskRef.ts"
+import * as TaskVersions from "./TaskVersions.ts"
+
+const TypeId = "~outlive/deferred/Task"
+
+/**
+ * The definition of a task. Extend it as a class to give it a name in types and stack traces, or use it as a value.
+ *
+ * @since 0.1.0
+ */
+export interface Task<
+  Name extends string,
+  Payload extends Schema.Top,
+  Success extends Schema.Top,
+  Error extends Schema.Top,
+> {
+  new (_: never): {}
+  readonly [TypeId]: typeof TypeId
+  readonly taskName: Name
+  readonly payload: Payload
+  readonly success: Success
+  readonly error: Error
+  readonly settings: Settings
+  /**
+   * Stores a record of this task. The payload is checked and encoded here: what does not encode fails here, with the
+   * schema's error. Interrupting it leaves the record stored or not stored.
+   *
+   * Fails with `InvalidTaskOptions`, `PayloadTooLarge`, `SchemaError`, `TaskQueueError`, and with a `name` also with
+   * `TaskAlreadyExists` and `TombstonedTask`. Times are by the caller's `Clock`.
+   */
+  readonly defer: <const Options extends DeferOptions = object>(
+    payload: Payload["~type.make.in"],
+    options?: Options,
+  ) => Effect.Effect<
+    DeferredRef<Success, Error>,
+    DeferError | NameErrors<Options>,
+    TaskQueue | Payload["EncodingServices"]
+  >
+  /**
+   * Stores many records in one round trip, in the order given. An invalid payload or option fails the whole call and
+   * nothing is stored (Q50); a name that is taken concerns only its own item (Q49).
+   */
+  readonly deferAll: (
+    payloads: Iterable<Payload["~type.make.in"]>,
+    options?: DeferOptions | ((payload: Payload["~type.make.in"], index: number) => DeferOptions),
+  ) => Effect.Effect<ReadonlyArray<DeferOutcome<Success, Error>>, DeferError, TaskQueue | Payload["EncodingServices"]>
+  /** The handle on a record of this task that is known by its id. It does not ask the queue. */
+  readonly ref: (
+    id: TaskId,
+  ) => Effect.Effect<
+    TaskRef<Success["Type"], Error["Type"], Success["DecodingServices"] | Error["DecodingServices"]>,
+    never,
+    TaskQueue
+  >
+  /**
+   * Gives the task its handler. What the handler needs is taken from the layer's context; `TaskContext` and a `Scope`
+   * that ends with the attempt are there anyway.
+   */
+  readonly toLayer: <R>(
+    handler: (
+      payload: Payload["Type"],
+      context: TaskContext["Service"],
+    ) => Effect.Effect<Success["Type"], Error["Type"] | TaskFailure, R>,
+  ) => Layer.Layer<
+    TaskHandler.Handler<Name>,
+    never,
+    | Exclude<R, Scope.Scope | TaskContext>
+    | Payload["DecodingServices"]
+    | Success["EncodingServices"]
+    | Error["EncodingServices"]
+  >
+  /** Runs the handler here and now, without a queue, a retry or a timeout. The payload is checked, not encoded. */
+  readonly run: (
+    payload: Payload["~type.make.in"],
+  ) => Effect.Effect<Success["Type"], Error["Type"] | TaskFailure | Schema.SchemaError, TaskHandler.Handler<Name>>
+}
+
+/** A task of any types. @since 0.1.0 */
+export interface Any {
+  readonly [TypeId]: typeof TypeId
+  readonly taskName: string
+  readonly payload: Schema.Top
+  readonly success: Schema.Top
+  readonly error: Schema.Top
+  readonly settings: Settings
+}
+
+/** The handlers that running these tasks needs. @since 0.1.0 */
+export type HandlersOf<Tasks extends Any> = Tasks extends { readonly taskName: infer Name extends string }
+  ? TaskHandler.Handler<Name>
+  : never
+
+/** What `defer` can fail with, names aside. @since 0.1.0 */
+export type DeferError = InvalidTaskOptions | PayloadTooLarge | Schema.SchemaError | TaskQueueError
+
+/** The handle that `defer` gives: whether the record is new, too. @since 0.1.0 */
+export interface DeferredRef<Success extends Schema.Top, Error extends Schema.Top>
+  extends TaskRef<Success["Type"], Error["Type"], Success["DecodingServices"] | Error["DecodingServices"]> {
+  readonly outcome: "Inserted" | "Existing" | "Replaced"
+}
+
+/** What became of one item of `deferAll`. @since 0.1.0 */
+export type DeferOutcome<Success extends Schema.Top, Error extends Schema.Top> =
+  | { readonly _tag: "Deferred"; readonly ref: DeferredRef<Success, Error> }
+  | { readonly _tag: "Refused"; readonly error: TaskAlreadyExists | TombstonedTask }
+
+/** A task's own settings, with their defaults filled in. Milliseconds. @since 0.1.0 */
+export interface Settings {
+  readonly queue: string
+  readonly priority: number
+  readonly policy: RetryPolicy.RetryPolicy
+  readonly rules: RetryRules
+  readonly timeout: number | undefined
+  readonly lease: number | undefined
+  readonly maxCrashes: number
+  readonly keep: number
+  readonly version: number
+  readonly aliases: ReadonlyArray<string>
+  readonly codec: TaskCodec
+}
+
+type Tagged = { readonly _tag: string }
+
+/** Retry rules by error tag; `_` is for all others. @since 0.1.0 */
+export type RetryByTag<E> = {
+  readonly [K in Extract<E, Tagged>["_tag"]]?: RetryRule<Extract<E, { readonly _tag: K }>> | undefined
+} & { readonly _?: RetryPolicy.RetryPolicy | undefined }
+
+/** @since 0.1.0 */
+export interface Options<Payload, Success extends Schema.Top, Error extends Schema.Top> {
+  /** Fields of a struct, a schema, or a version chain (`Task.versions`). Default: nothing (`Schema.Void`). */
+  readonly payload?: Payload | undefined
+  /** Default: nothing. */
+  readonly success?: Success | undefined
+  /** The handler's own errors. Default: none. */
+  readonly error?: Error | undefined
+  /** Where its records go when `defer` does not say. Default `default` (D4). */
+  readonly queue?: string | undefined
+  /** Default 0; higher first. */
+  readonly priority?: number | undefined
+  /** One policy, or rules by error tag. Default: `RetryPolicy.defaultPolicy`. */
+  readonly retry?: RetryPolicy.RetryPolicy | RetryByTag<Error["Type"]> | undefined
+  /** An attempt that takes longer is interrupted and has failed with `TaskTimeout`. Default: none. */
+  readonly timeout?: Duration.Input | undefined
+  /** Default: the worker's. Heartbeats extend it, so it bounds how long a crash goes unnoticed, not the work. */
+  readonly lease?: Duration.Input | undefined
+  /** How often a worker may die with a record before it is dead `Crashed`. Default 3. */
+  readonly maxCrashes?: number | undefined
+  /** How long a succeeded or cancelled record and its result stay. Default 1 day. Dead letters stay until redriven. */
+  readonly keep?: Duration.Input | "none" | "forever" | undefined
+  /** Older names, whose records this task still runs. */
+  readonly aliases?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * Defines a task.
+ *
+ * @example
+ * ```ts
+ * import * as Task from "@outlive/deferred/Task"
+ * import { Effect, Schema } from "effect"
+ *
+ * class Resize extends Task.make("Resize", {
+ *   payload: { path: Schema.String, width: Schema.Int },
+ *   success: Schema.Struct({ bytes: Schema.Int }),
+ *   queue: "images",
+ *   timeout: "30 seconds",
+ * }) {}
+ *
+ * const ResizeHandler = Resize.toLayer(({ path, width }) => Effect.succeed({ bytes: path.length * width }))
+ * const program = Effect.gen(function* () {
+ *   const ref = yield* Resize.defer({ path: "cat.png", width: 200 }, { delay: "1 minute" })
+ *   return yield* ref.await
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const make = <
+  const Name extends string,
+  const Payload extends TaskVersions.Source | TaskVersions.TaskVersions<Schema.Top> = typeof Schema.Void,
+  Success extends Schema.Top = typeof Schema.Void,
+  Error extends Schema.Top = typeof Schema.Never,
+>(
+  name: Name,
+  options?: Options<Payload, Success, Error>,
+): Task<Name, TaskVersions.ToSchema<Payload>, Success, Error> => {
+  const source = options?.payload ?? Schema.Void
+  const versions = TaskVersions.isTaskVersions(source) ? source : TaskVersions.make(source as TaskVersions.Source)
+  const payload = versions.current
+  const success: Schema.Top = options?.success ?? Schema.Void
+  const error: Schema.Top = options?.error ?? Schema.Never
+  const retry = options?.retry
+  const rules: RetryRules = retry === undefined || RetryPolicy.isRetryPolicy(retry) ? {} : { ...retry, _: undefined }
+  const policy = RetryPolicy.isRetryPolicy(retry) ? retry : retry?._
+  const codec = makeTaskCodec({ payload, older: versions.older, success, error })
+  const settings: Settings = {
+    queue: options?.queue ?? "default",
+    priority: options?.priority ?? 0,
+    policy: policy ?? RetryPolicy.defaultPolicy,
+    rules,
+    timeout: millis(options?.timeout),
+    lease: millis(options?.lease),
+    maxCrashes: options?.maxCrashes ?? 3,
+    keep: keepMillis(options?.keep ?? "1 day"),
+    version: versions.version,
+    aliases: options?.aliases ?? [],
+    codec,
+  }
+  const task: Any = { [TypeId]: TypeId, taskName: name, payload, success, error, settings }
+  const handlerKey = TaskHandler.key(name)
+  const members = {
+    ...task,
+    defer: (input: unknown, deferOptions?: DeferOptions) => defer(task, input, deferOptions ?? {}),
+    deferAll: (
+      inputs: Iterable<unknown>,
+      deferOptions?: DeferOptions | ((payload: unknown, index: number) => DeferOptions),
+    ) => deferAll(task, inputs, typeof deferOptions === "function" ? deferOptions : () => deferOptions ?? {}),
+    ref: (id: TaskId) => Effect.map(TaskQueue, (queue) => makeRef(queue, task, id)),
+    toLayer: (
+      handler: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown, unknown>,
+    ) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
+    run: (input: unknown) => runInline(task, handlerKey, input),
+  }
+  // The typed surface is `Task`; below it everything is schema-checked data.
+  return Object.assign(class {}, members) as unknown as Task<Name, TaskVersions.ToSchema<Payload>, Success, Error>
+}
+
+/** Begins a chain of payload versions: see `TaskVersions`. @since 0.1.0 */
+export const versions: typeof TaskVersions.make = TaskVersions.make
+
+/** @since 0.1.0 */
+export const isTask = (value: unknown): value is Any => typeof value === "function" && TypeId in value
+
+const millis = (input: Duration.Input | undefined): number | undefined =>
+  input === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(input))
+
+const keepMillis = (keep: Duration.Input | "none" | "forever"): number =>
+  keep === "none"
+    ? 0
+    : keep === "forever"
+      ? Number.POSITIVE_INFINITY
+      : Duration.toMillis(Duration.fromInputUnsafe(keep))

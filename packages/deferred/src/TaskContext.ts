@@ -1,0 +1,49 @@
+/**
+ * What a handler knows about the attempt it runs: given as its second argument and as a service.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type { TaskId } from "./TaskId.ts"
+import type { TaskQueueError } from "./TaskQueue.ts"
+import type { AttemptFailure } from "./TaskRecord.ts"
+
+/**
+ * The attempt at hand.
+ *
+ * @since 0.1.0
+ */
+export class TaskContext extends Context.Service<
+  TaskContext,
+  {
+    /** The record's id: the same in every attempt, so it serves as an idempotency key. */
+    readonly id: TaskId
+    /** The task's name. */
+    readonly task: string
+    readonly queue: string
+    /** The record's name, when it was deferred with one. */
+    readonly name: Option.Option<string>
+    /** Counted from 1. Attempts that were interrupted or snoozed do not count. */
+    readonly attempt: number
+    /** How often a worker died with this record. */
+    readonly crashes: number
+    readonly eta: DateTime.Utc
+    readonly enqueuedAt: DateTime.Utc
+    readonly firstAttemptAt: DateTime.Utc
+    readonly headers: Readonly<Record<string, string>>
+    /** When the task's timeout stops this attempt. */
+    readonly deadline: Option.Option<DateTime.Utc>
+    /** How the attempt before failed. */
+    readonly previousFailure: Option.Option<AttemptFailure>
+    /**
+     * Makes the lease last at least so long from now, for a handler that will block the event loop longer than its
+     * worker's heartbeats can stand. Heartbeats extend leases anyway. `false`: the lease is lost, the attempt is about
+     * to be interrupted.
+     */
+    readonly extend: (duration: Duration.Input) => Effect.Effect<boolean, TaskQueueError>
+  }
+>()("outlive/deferred/TaskContext") {}

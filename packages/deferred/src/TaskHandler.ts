@@ -1,0 +1,85 @@
+/**
+ * Handlers: the functions that run tasks, as services in the context, one for each task name. `Task.toLayer` makes them,
+ * whatever runs records asks for them: a worker, a push endpoint, `Task.run`.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
+import type { TaskCodec } from "./internal/taskCodec.ts"
+import type { Undecodable } from "./Outcome.ts"
+import { TaskContext } from "./TaskContext.ts"
+import { TaskTimeout } from "./TaskFailure.ts"
+
+/**
+ * The requirement "somebody handles the task `Name`". A worker over a task without its handler does not compile.
+ *
+ * @since 0.1.0
+ */
+export interface Handler<Name extends string> {
+  readonly "~outlive/deferred/Handler": Name
+}
+
+/**
+ * A handler as a worker sees it: everything it needs is inside, also the services of the schemas.
+ *
+ * @since 0.1.0
+ */
+export interface TaskHandler {
+  /** Decodes the payload of a version and runs the handler on it, in a scope of its own, within `timeout` milliseconds. */
+  readonly execute: (options: {
+    readonly version: number
+    readonly payload: string
+    readonly timeout: number | undefined
+    readonly context: TaskContext["Service"]
+  }) => Effect.Effect<unknown, unknown>
+  /** Runs the handler on a payload that was never encoded. */
+  readonly run: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown>
+  readonly encodeExit: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<string, Schema.SchemaError>
+}
+
+/** @since 0.1.0 */
+export const key = <Name extends string>(name: Name): Context.Key<Handler<Name>, TaskHandler> =>
+  Context.Service<Handler<Name>, TaskHandler>(`outlive/deferred/Handler/${name}`)
+
+/**
+ * Makes a handler from its function. The services it needs are those of the context in which this is called; the span
+ * and the scope of that place do not go along, every attempt has its own.
+ *
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  codec: TaskCodec,
+  handle: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown, unknown>,
+): Effect.fn.Return<TaskHandler, never, unknown> {
+  const services = Context.omit(
+    Scope.Scope,
+    Tracer.ParentSpan,
+  )(yield* Effect.context<unknown>()) as Context.Context<unknown>
+  const run = (payload: unknown, context: TaskContext["Service"]): Effect.Effect<unknown, unknown> =>
+    Effect.updateContext(
+      Effect.scoped(Effect.suspend(() => handle(payload, context))) as Effect.Effect<unknown, unknown, unknown>,
+      // The runner's own context wins: its clock, its logger, the attempt's span.
+      (runner: Context.Context<never>) => Context.add(Context.merge(services, runner), TaskContext, context),
+    )
+  return {
+    run,
+    execute: ({ version, payload, timeout, context }) => {
+      const work = Effect.flatMap(
+        Effect.provideContext(codec.decodePayload(version, payload), services) as Effect.Effect<unknown, Undecodable>,
+        (decoded) => run(decoded, context),
+      )
+      if (timeout === undefined) return work
+      return Effect.timeoutOrElse(work, {
+        duration: timeout,
+        orElse: () => Effect.fail(new TaskTimeout({ timeout })),
+      })
+    },
+    encodeExit: (exit) =>
+      Effect.provideContext(codec.encodeExit(exit), services) as Effect.Effect<string, Schema.SchemaError>,
+  }
+})

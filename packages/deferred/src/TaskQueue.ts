@@ -1,0 +1,347 @@
+/**
+ * The task queue: the storage engine behind all queues, as a service with interchangeable drivers (memory, SQLite,
+ * Postgres, ...). A driver implements `Driver`, its layer is `TaskQueue.layer(driver)`, and `TaskQueueTest.suite` of
+ * `@outlive/deferred/testing` checks that it keeps the contract.
+ *
+ * The contract, which every driver keeps (DESIGN 4.5):
+ *
+ * 1. Nothing that `enqueue` acknowledged is lost; nothing leaves without a terminal state.
+ * 2. At most one live lease on a record. Every settlement and extension is fenced by the lease's token; a late one
+ *    changes nothing and says `LeaseLost`.
+ * 3. A record whose lease expired becomes claimable again without any action of its old worker; its crash count rises.
+ * 4. Claims from a queue come in order: higher priority first, then eta, then insertion.
+ * 5. A queue's `rate`, `burst`, `maxConcurrent` and `paused` hold over all workers together. Slots are a count of live
+ *    leases, so a crash cannot leak one.
+ * 6. `now` is a parameter: whoever calls reads its own `Clock`, so a test clock drives every driver.
+ * 7. One bad record never stops the others; a failed call never half-applies.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import { type Endings, makeEndings } from "./internal/endings.ts"
+import { makeGenerator, type TaskId } from "./TaskId.ts"
+import type { DeadReason, NewRecord, TaskRecord, TaskState } from "./TaskRecord.ts"
+
+/**
+ * The storage engine failed: the disk is full, the database does not answer, a file is not what it should be. What was
+ * asked has not happened, or may have happened when the connection broke before the answer came.
+ *
+ * @since 0.1.0
+ */
+export class TaskQueueError extends Schema.TaggedError<TaskQueueError>()("TaskQueueError", {
+  /** The driver's method, or `open`. */
+  operation: Schema.String,
+  message: Schema.String,
+  /** Whether the same call may work later without anybody mending anything. */
+  isRetryable: Schema.Boolean,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {}
+
+/**
+ * What a driver can do, as data: for callers that must choose, and for people.
+ *
+ * @since 0.1.0
+ */
+export interface Capabilities {
+  /** Records survive the process. */
+  readonly durable: boolean
+  /** Several processes can work on the same queues. */
+  readonly shared: boolean
+  /** `enqueue` and `settle` can join a transaction of the application. */
+  readonly transactional: boolean
+  /** `changes` tells of other processes' changes without polling. */
+  readonly listens: boolean
+}
+
+/** What became of a record that was given to `enqueue`. @since 0.1.0 */
+export type EnqueueOutcome =
+  | { readonly _tag: "Inserted"; readonly id: TaskId }
+  /** The name is taken and `onDuplicate` is `ignore`: the record that has it. */
+  | { readonly _tag: "Existing"; readonly id: TaskId }
+  /** The name was taken by a waiting record and `onDuplicate` is `replace`: that record, now with the new content. */
+  | { readonly _tag: "Replaced"; readonly id: TaskId }
+  /** The name is taken by a record that has not ended (Q47). */
+  | { readonly _tag: "Duplicate"; readonly id: TaskId }
+  /** The name belonged to a record that has ended, until `until` (Q48). */
+  | { readonly _tag: "Tombstoned"; readonly until: number }
+
+/** @since 0.1.0 */
+export interface ClaimParams {
+  /** The queues to claim from and how many records at the most of each. */
+  readonly queues: ReadonlyArray<{ readonly name: string; readonly limit: number }>
+  /** What the worker knows: newer versions and other tasks stay where they are. */
+  readonly tasks: ReadonlyArray<{ readonly name: string; readonly maxVersion: number }>
+  /** Records without a target, and those with one of these. */
+  readonly targets: ReadonlyArray<string>
+  /** Milliseconds; a record's own `lease` comes first. */
+  readonly lease: number
+  readonly worker: string
+  readonly now: number
+}
+
+/** @since 0.1.0 */
+export interface ClaimResult {
+  /** In the order of the contract within each queue. */
+  readonly records: ReadonlyArray<ClaimedRecord>
+  /**
+   * When the next record that this call could have claimed will be claimable, as far as is known now: the earliest eta,
+   * lease expiry or rate token. `undefined`: nothing is waiting.
+   */
+  readonly nextAt: number | undefined
+}
+
+/** A record with the lease just given on it. @since 0.1.0 */
+export interface ClaimedRecord extends TaskRecord {
+  readonly state: "running"
+  readonly worker: string
+  readonly leaseUntil: number
+  readonly startedAt: number
+  readonly firstAttemptAt: number
+  /** The fencing token: it rises with every claim of the record. */
+  readonly token: number
+}
+
+/** A lease, as its holder names it. @since 0.1.0 */
+export interface Lease {
+  readonly id: TaskId
+  readonly token: number
+}
+
+/** @since 0.1.0 */
+export interface ExtendParams {
+  readonly leases: ReadonlyArray<Lease>
+  readonly until: number
+  readonly now: number
+}
+
+/**
+ * - `Extended`: the lease holds until the given time
+ * - `CancelRequested`: it does too, and somebody wants the record cancelled
+ * - `LeaseLost`: somebody else owns the record, or it has ended
+ *
+ * @since 0.1.0
+ */
+export type ExtendOutcome = "Extended" | "CancelRequested" | "LeaseLost"
+
+/** How an attempt ended: one arrow out of `running` each. @since 0.1.0 */
+export type Settlement = Lease &
+  (
+    | { readonly _tag: "Succeed"; readonly result: string | undefined }
+    /** Failed, to be tried again at `eta`. */
+    | { readonly _tag: "Retry"; readonly eta: number; readonly failure: string }
+    /** Not now: scheduled for `eta`, the attempt is given back. */
+    | { readonly _tag: "Snooze"; readonly eta: number }
+    /** The worker stops: ready at once, the attempt is given back. */
+    | { readonly _tag: "Release" }
+    | { readonly _tag: "Cancel" }
+    | {
+        readonly _tag: "Bury"
+        readonly reason: DeadReason
+        readonly result: string | undefined
+        readonly failure: string | undefined
+      }
+  )
+
+/** `LeaseLost`: nothing was changed. @since 0.1.0 */
+export type SettleOutcome = "Settled" | "LeaseLost"
+
+/**
+ * - `Cancelled`: it was waiting and never runs
+ * - `Requested`: it is running; its worker is told and ends it
+ * - `TooLate`: it has ended
+ *
+ * @since 0.1.0
+ */
+export type CancelOutcome = "Cancelled" | "Requested" | "TooLate" | "NotFound"
+
+/** `NotDead`: only dead letters are redriven. @since 0.1.0 */
+export type RedriveOutcome = "Redriven" | "NotDead" | "NotFound"
+
+/** `Running`: a running record is cancelled first. @since 0.1.0 */
+export type RemoveOutcome = "Removed" | "Running" | "NotFound"
+
+/** Which records; what is left out does not matter. @since 0.1.0 */
+export interface Filter {
+  readonly queue?: string | undefined
+  readonly task?: string | undefined
+  readonly state?: TaskState | undefined
+  readonly reason?: DeadReason | undefined
+  /** Records whose name starts so. */
+  readonly namePrefix?: string | undefined
+}
+
+/** @since 0.1.0 */
+export interface FindParams extends Filter {
+  /** Where the page before ended. */
+  readonly cursor?: string | undefined
+  readonly limit: number
+  readonly now: number
+}
+
+/** One page, in the order of insertion. @since 0.1.0 */
+export interface Page {
+  readonly records: ReadonlyArray<TaskRecord>
+  /** `undefined` when this is the last page. */
+  readonly cursor: string | undefined
+}
+
+/** @since 0.1.0 */
+export interface Count {
+  readonly queue: string
+  readonly task: string
+  readonly state: TaskState
+  readonly reason: DeadReason | undefined
+  readonly count: number
+}
+
+/**
+ * The limits of a queue, over all its workers together. A queue that was never configured has none.
+ *
+ * @since 0.1.0
+ */
+export interface QueueLimits {
+  /** Nothing is claimed while paused; enqueueing goes on. */
+  readonly paused: boolean
+  /** Attempts started per second; `undefined`: no limit, 0: none. */
+  readonly rate: number | undefined
+  /** How many may start at once when the rate was not used for a while (bucket size); at least 1. */
+  readonly burst: number
+  /** Records running at the same time; `undefined`: no limit. */
+  readonly maxConcurrent: number | undefined
+}
+
+/**
+ * A hint that something changed: it may be lost, doubled or late; looking is the truth.
+ *
+ * @since 0.1.0
+ */
+export type Change =
+  /** Records of these queues may be claimable, now or at a new earliest time; also when a `maxConcurrent` slot came free. */
+  | { readonly _tag: "Waiting"; readonly queues: ReadonlyArray<string> }
+  /** These records have ended. */
+  | { readonly _tag: "Ended"; readonly ids: ReadonlyArray<TaskId> }
+  /** These running records are to be cancelled. */
+  | { readonly _tag: "CancelRequested"; readonly ids: ReadonlyArray<TaskId> }
+  /** Another process changed something. */
+  | { readonly _tag: "Elsewhere" }
+
+/**
+ * What a storage engine implements. Every method takes and gives plain data; outcomes stand in the order of what was
+ * asked. A method either happens as a whole or fails with `TaskQueueError` and has changed nothing (unless the connection
+ * broke before the answer). Interrupting a caller leaves the call done or not done, never half.
+ *
+ * @since 0.1.0
+ */
+export interface Driver {
+  /** For logs and people: `memory`, `sqlite`, ... */
+  readonly name: string
+  readonly capabilities: Capabilities
+  /** defer ──► scheduled | ready. Order of insertion is the order given; names meet each other within one call too. */
+  readonly enqueue: (params: {
+    readonly records: ReadonlyArray<NewRecord>
+    readonly now: number
+  }) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, TaskQueueError>
+  /**
+   * ready ──► running. Counts the attempt and gives a lease of the record's own length, else the given one. Before that
+   * it takes back expired leases (crash count + 1; above `maxCrashes` dead `Crashed`; cancelled when that was asked) and
+   * buries what is past `expiresAt`.
+   */
+  readonly claim: (params: ClaimParams) => Effect.Effect<ClaimResult, TaskQueueError>
+  /** Moves the end of leases that still hold, also when their time has passed and nobody took the record since. */
+  readonly extend: (params: ExtendParams) => Effect.Effect<ReadonlyArray<ExtendOutcome>, TaskQueueError>
+  /**
+   * running ──► succeeded | cancelled | dead | scheduled | ready. A record that somebody asked to cancel is cancelled
+   * by `Retry`, `Snooze` and `Release`. A settlement after the lease's time is good while nobody took the record.
+   */
+  readonly settle: (params: {
+    readonly settlements: ReadonlyArray<Settlement>
+    readonly now: number
+  }) => Effect.Effect<ReadonlyArray<SettleOutcome>, TaskQueueError>
+  /** scheduled | ready ──► cancelled; a running one is marked and `changes` tells its worker. */
+  readonly cancel: (params: {
+    readonly ids: ReadonlyArray<TaskId>
+    readonly reason: string
+    readonly now: number
+  }) => Effect.Effect<ReadonlyArray<CancelOutcome>, TaskQueueError>
+  /** dead ──► ready, with attempts, crashes and expiry set back; its last failure stays readable. */
+  readonly redrive: (params: {
+    readonly ids: ReadonlyArray<TaskId>
+    readonly now: number
+  }) => Effect.Effect<ReadonlyArray<RedriveOutcome>, TaskQueueError>
+  /** Deletes records that are not running. The name of one that had not ended is free at once. */
+  readonly remove: (params: {
+    readonly ids: ReadonlyArray<TaskId>
+  }) => Effect.Effect<ReadonlyArray<RemoveOutcome>, TaskQueueError>
+  /** Deletes what waits in a queue (not running, not ended); how many. */
+  readonly purge: (params: { readonly queue: string }) => Effect.Effect<number, TaskQueueError>
+  readonly get: (params: {
+    readonly ids: ReadonlyArray<TaskId>
+    readonly now: number
+  }) => Effect.Effect<ReadonlyArray<TaskRecord | undefined>, TaskQueueError>
+  readonly find: (params: FindParams) => Effect.Effect<Page, TaskQueueError>
+  readonly counts: (params: Filter & { readonly now: number }) => Effect.Effect<ReadonlyArray<Count>, TaskQueueError>
+  /** Changes the given limits of a queue and leaves its others; `undefined` lifts one. From the next claim on. */
+  readonly configure: (params: {
+    readonly queue: string
+    readonly limits: Partial<QueueLimits>
+    readonly now: number
+  }) => Effect.Effect<void, TaskQueueError>
+  readonly limits: (params: { readonly queue: string }) => Effect.Effect<QueueLimits, TaskQueueError>
+  /**
+   * Deletes, at most `limit` of each: ended records past their `keep`, dead letters ended before `deadBefore`, names past
+   * their tombstone. How many records went.
+   */
+  readonly prune: (params: {
+    readonly now: number
+    readonly deadBefore: number
+    readonly limit: number
+  }) => Effect.Effect<number, TaskQueueError>
+  /** Subscribes: the stream has the hints from the moment on that this effect returned. A slow reader loses the oldest and never slows the queue. */
+  readonly changes: Effect.Effect<Stream.Stream<Change>, never, Scope.Scope>
+}
+
+/**
+ * The task queue of the program: a driver, the generator of ids, and the waiting for ends that all drivers share.
+ *
+ * @since 0.1.0
+ */
+export class TaskQueue extends Context.Service<
+  TaskQueue,
+  Driver & {
+    /** The next id; rises strictly within this service. */
+    readonly nextId: (now: number, random: () => number) => TaskId
+    /**
+     * Waits until a record has ended and gives it; `undefined` when there is no such record (any more). Any number of
+     * waiters cost one subscription and one batched look, on every hint and every second by `Clock`.
+     */
+    readonly awaitEnded: (id: TaskId) => Effect.Effect<TaskRecord | undefined, TaskQueueError>
+  }
+>()("outlive/deferred/TaskQueue") {}
+
+/**
+ * Makes the service from a driver. The scope holds what waits for ends.
+ *
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  driver: Driver,
+): Effect.fn.Return<TaskQueue["Service"], never, Scope.Scope> {
+  const endings: Endings = yield* makeEndings(driver)
+  return TaskQueue.of({ ...driver, nextId: makeGenerator(), awaitEnded: endings.await })
+})
+
+/**
+ * The layer of a driver.
+ *
+ * @since 0.1.0
+ */
+export const layer = <E, R>(driver: Effect.Effect<Driver, E, R>): Layer.Layer<TaskQueue, E, Exclude<R, Scope.Scope>> =>
+  Layer.effect(TaskQueue, Effect.flatMap(driver, make))
+
+/** The limits of a queue that was never configured. @since 0.1.0 */
+export const unlimited: QueueLimits = { paused: false, rate: undefined, burst: 5, maxConcurrent: undefined }

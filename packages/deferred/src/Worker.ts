@@ -1,0 +1,97 @@
+/**
+ * The worker: claims task records, runs their handlers, settles the outcomes.
+ *
+ * @since 0.1.0
+ */
+import type { FrontendsNotSupported } from "@outlive/core/Instance"
+import * as Instance from "@outlive/core/Instance"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type Drained, makeCrew } from "./internal/worker/crew.ts"
+import type * as Task from "./Task.ts"
+import { TaskQueue } from "./TaskQueue.ts"
+
+/**
+ * @since 0.1.0
+ */
+export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
+  /** The tasks this worker knows: it claims only their records, of versions up to theirs. */
+  readonly tasks: Tasks
+  /** The queues it serves and how many records of each at once. Default: the queues of its tasks. */
+  readonly queues?: Readonly<Record<string, { readonly concurrency?: number | undefined }>> | undefined
+  /** Records of one queue at once, where `queues` does not say. Default 10. */
+  readonly concurrency?: number | undefined
+  /** It also claims records deferred with one of these targets. Default: none. */
+  readonly targets?: ReadonlyArray<string> | undefined
+  /** How long a crash of this process goes unnoticed; extended every third of it. Default 30 seconds. */
+  readonly lease?: Duration.Input | undefined
+  /** The longest it waits before it looks again without a hint. Default 1 second. */
+  readonly pollInterval?: Duration.Input | undefined
+  /**
+   * The most records of a queue it claims ahead of its free slots. It claims ahead only as many as its handlers have
+   * just shown to finish during one claim, so slow handlers hoard nothing. Default: ten times the concurrency.
+   */
+  readonly prefetch?: number | undefined
+  /** How long shutdown waits for running attempts before it interrupts and releases them. Default 20 seconds. */
+  readonly drainTimeout?: Duration.Input | undefined
+  /** For ledgers and logs. Default: the instance's id. */
+  readonly id?: string | undefined
+}
+
+/**
+ * A layer that works for as long as it lives. On shutdown, of the `Instance` or of its scope, it stops claiming, gives
+ * back what it had claimed and not begun, waits for what runs, interrupts what is left after `drainTimeout` (finalizers
+ * run, the attempt is given back), settles, and logs what happened.
+ *
+ * A task without its handler does not compile. Fails with `FrontendsNotSupported` where background work may not run:
+ * there, deliver by push. When the queue's storage fails, the worker tries again with growing pauses and says so once.
+ *
+ * All times are by the `Clock` of the layer. Delivery is at least once: a process that dies between a handler's end and
+ * its settlement leaves the record to be run again when the lease has expired.
+ *
+ * @example
+ * ```ts
+ * import * as Instance from "@outlive/core/Instance"
+ * import * as Task from "@outlive/deferred/Task"
+ * import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
+ * import * as Worker from "@outlive/deferred/Worker"
+ * import { Effect, Layer, Schema } from "effect"
+ *
+ * const Double = Task.make("Double", { payload: { n: Schema.Int }, success: Schema.Int })
+ * const Workers = Worker.layer({ tasks: [Double], queues: { default: { concurrency: 4 } } }).pipe(
+ *   Layer.provide(Double.toLayer(({ n }) => Effect.succeed(n * 2))),
+ *   Layer.provideMerge(TaskQueueMemory.layer),
+ *   Layer.provide(Instance.layerBackend()),
+ * )
+ * const program = Effect.gen(function* () {
+ *   const ref = yield* Double.defer({ n: 21 })
+ *   return yield* ref.await // 42
+ * }).pipe(Effect.provide(Workers))
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const layer = <const Tasks extends ReadonlyArray<Task.Any>>(
+  options: Options<Tasks>,
+): Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      yield* Instance.requireBackend
+      const instance = yield* Instance.Instance
+      const queue = yield* TaskQueue
+      const crew = yield* makeCrew(queue, { ...options, id: options.id ?? instance.id })
+      const drained = crew.drain.pipe(
+        Effect.tap((report) => Effect.logInfo(sentence(report))),
+        Effect.asVoid,
+      )
+      const drain = yield* Effect.cached(drained)
+      yield* Effect.addFinalizer(() => drain)
+      yield* instance.onShutdown(`worker ${crew.id}`, drain)
+    }),
+  ) as Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>>
+
+const sentence = (report: Drained): string =>
+  `worker ${report.worker} drained: ${report.finished} attempts finished, ${report.interrupted} interrupted and ` +
+  `released, ${report.returned} returned unbegun` +
+  (report.unsettled > 0 ? `, ${report.unsettled} not settled: they run again when their leases have expired` : "")

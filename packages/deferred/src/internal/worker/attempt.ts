@@ -1,0 +1,238 @@
+/**
+ * One attempt: from a claimed record to the settlement of its outcome.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as References from "effect/References"
+import * as Tracer from "effect/Tracer"
+import * as Outcome from "../../Outcome.ts"
+import * as RetryPolicy from "../../RetryPolicy.ts"
+import type * as Task from "../../Task.ts"
+import type { TaskContext } from "../../TaskContext.ts"
+import type { TaskHandler } from "../../TaskHandler.ts"
+import type { ClaimedRecord, Settlement, TaskQueue } from "../../TaskQueue.ts"
+import type { AttemptFailure } from "../../TaskRecord.ts"
+import { withoutInterrupts } from "../taskCodec.ts"
+
+/** A task with its handler. */
+export interface Known {
+  readonly task: Task.Any
+  readonly handler: TaskHandler
+}
+
+/** A record under way in this worker. */
+export interface Slot {
+  readonly record: ClaimedRecord
+  readonly known: Known
+  /** Who wants the attempt to end, once somebody does. */
+  stop: Outcome.Stop | undefined
+  /** Interrupts the attempt's fiber; set when it runs. */
+  interrupt: () => void
+}
+
+/**
+ * Runs the handler and gives the settlement; `undefined` when nothing may be written. It never fails, and it cannot be
+ * interrupted but in the handler.
+ */
+export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Effect.Effect<Settlement | undefined> =>
+  Effect.uninterruptibleMask((restore) => {
+    const { known, record } = slot
+    const timeout = record.timeout
+    const work = known.handler.execute({
+      version: record.version,
+      payload: record.payload,
+      timeout,
+      context: contextOf(queue, record, timeout),
+    })
+    return Effect.flatMap(Effect.exit(restore(traced(work, record))), (exit) => settlementOf(slot, exit))
+  }).pipe(
+    Effect.provideService(References.CurrentLogAnnotations, {
+      task: slot.record.task,
+      taskId: slot.record.id,
+      attempt: slot.record.attempt,
+    }),
+  )
+
+const settlementOf = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit<unknown, unknown>) {
+  const { known, record } = slot
+  const { settings } = known.task
+  const lease = { id: record.id, token: record.token }
+  let outcome = Outcome.fromExit(exit, { stop: slot.stop, rules: settings.rules })
+  let ended = exit
+  let result: string | undefined
+  if (outcome._tag === "Succeeded") {
+    // Nobody can read a result that is not kept: it is not worth encoding.
+    const encoded = yield* Effect.exit(settings.keep === 0 ? Effect.undefined : known.handler.encodeExit(exit))
+    if (Exit.isSuccess(encoded)) result = encoded.value
+    else {
+      // The handler gave something that its own schema does not know: a defect of the handler.
+      ended = Exit.die(Cause.squash(encoded.cause))
+      outcome = Outcome.fromExit(ended, { stop: undefined, rules: settings.rules })
+    }
+  }
+  switch (outcome._tag) {
+    case "Succeeded":
+      yield* Effect.logDebug("task succeeded")
+      return { ...lease, _tag: "Succeed", result } satisfies Settlement
+    case "Abandoned":
+      yield* Effect.logWarning("the lease was lost, the attempt was interrupted; another worker owns the record")
+      return undefined
+    case "Released":
+      yield* Effect.logInfo("interrupted by shutdown, released")
+      return { ...lease, _tag: "Release" } satisfies Settlement
+    case "Cancelled":
+      yield* Effect.logInfo("cancelled while running")
+      return { ...lease, _tag: "Cancel" } satisfies Settlement
+    case "Snoozed": {
+      const eta = Outcome.snoozedUntil(outcome.snooze, yield* Clock.currentTimeMillis)
+      yield* Effect.logDebug("snoozed")
+      return { ...lease, _tag: "Snooze", eta } satisfies Settlement
+    }
+    case "Dead": {
+      yield* Effect.logError(`task is dead: ${outcome.reason}`, causeOf(ended))
+      return yield* bury(
+        slot,
+        ended,
+        outcome.reason,
+        failureOf(record, "failure", outcome.error, yield* Clock.currentTimeMillis),
+      )
+    }
+    case "Retry": {
+      const now = yield* Clock.currentTimeMillis
+      const failure = failureOf(record, outcome.kind, outcome.error, now)
+      const delay = yield* retryDelay(slot, outcome, now)
+      if (delay === undefined) {
+        yield* Effect.logError("task is dead: RetriesExhausted", causeOf(ended))
+        return yield* bury(slot, ended, "RetriesExhausted", failure)
+      }
+      const say = outcome.quiet ? Effect.logDebug : outcome.kind === "defect" ? Effect.logError : Effect.logWarning
+      yield* say(`task failed, next attempt in ${Math.round(delay)} ms`, causeOf(ended))
+      return {
+        ...lease,
+        _tag: "Retry",
+        eta: now + Math.ceil(delay),
+        failure: JSON.stringify(failure),
+      } satisfies Settlement
+    }
+  }
+})
+
+const bury = Effect.fnUntraced(function* (
+  slot: Slot,
+  exit: Exit.Exit<unknown, unknown>,
+  reason: Extract<Settlement, { _tag: "Bury" }>["reason"],
+  failure: AttemptFailure,
+) {
+  const kept = Exit.isFailure(exit) ? Exit.failCause(causeOf(exit)) : exit
+  // An error that does not fit its schema still has its tag and message in `failure`.
+  const result = reason === "Undecodable" ? Option.none() : yield* Effect.option(slot.known.handler.encodeExit(kept))
+  return {
+    id: slot.record.id,
+    token: slot.record.token,
+    _tag: "Bury",
+    reason,
+    result: Option.getOrUndefined(result),
+    failure: JSON.stringify(failure),
+  } satisfies Settlement
+})
+
+/** The record's own policy, else the rule's, else the task's (Q88: whole, never merged). */
+const retryDelay = Effect.fnUntraced(function* (
+  slot: Slot,
+  outcome: Extract<Outcome.Outcome, { _tag: "Retry" }>,
+  now: number,
+) {
+  const { record, known } = slot
+  const written = record.retry === undefined ? undefined : yield* Effect.option(RetryPolicy.fromJson(record.retry))
+  const own = written === undefined ? undefined : Option.getOrUndefined(written)
+  const policy = own ?? outcome.policy ?? known.task.settings.policy
+  const random = yield* Random.next
+  return yield* RetryPolicy.decide(policy, {
+    attempt: record.attempt,
+    age: now - record.firstAttemptAt,
+    error: outcome.error,
+    random,
+  })
+})
+
+const failureOf = (
+  record: ClaimedRecord,
+  kind: AttemptFailure["kind"],
+  error: unknown,
+  at: number,
+): AttemptFailure => ({
+  attempt: record.attempt,
+  at,
+  kind,
+  tag: Outcome.tagOf(error),
+  message: Outcome.messageOf(error),
+})
+
+const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
+  Exit.isFailure(exit) ? Cause.fromReasons(withoutInterrupts(exit.cause)) : Cause.empty
+
+const contextOf = (
+  queue: TaskQueue["Service"],
+  record: ClaimedRecord,
+  timeout: number | undefined,
+): TaskContext["Service"] => ({
+  id: record.id,
+  task: record.task,
+  queue: record.queue,
+  name: Option.fromUndefinedOr(record.name),
+  attempt: record.attempt,
+  crashes: record.crashes,
+  eta: DateTime.makeUnsafe(record.eta),
+  enqueuedAt: DateTime.makeUnsafe(record.enqueuedAt),
+  firstAttemptAt: DateTime.makeUnsafe(record.firstAttemptAt),
+  headers: record.headers,
+  deadline: timeout === undefined ? Option.none() : Option.some(DateTime.makeUnsafe(record.startedAt + timeout)),
+  previousFailure:
+    record.failure === undefined ? Option.none() : Option.some(JSON.parse(record.failure) as AttemptFailure),
+  extend: (duration) =>
+    Effect.clockWith((clock) => {
+      const now = clock.currentTimeMillisUnsafe()
+      const until = now + Duration.toMillis(Duration.fromInputUnsafe(duration))
+      return Effect.map(
+        queue.extend({ leases: [{ id: record.id, token: record.token }], until, now }),
+        ([outcome]) => outcome !== "LeaseLost",
+      )
+    }),
+})
+
+/**
+ * The attempt's span: a child of the caller's for a first attempt that was due at once, only linked to it for retries
+ * and delayed work, whose caller's trace has long ended.
+ */
+const traced = (work: Effect.Effect<unknown, unknown>, record: ClaimedRecord): Effect.Effect<unknown, unknown> => {
+  const caller = callerOf(record.headers.traceparent)
+  const prompt = record.attempt === 1 && record.eta <= record.enqueuedAt
+  const lineage =
+    caller === undefined
+      ? { root: true }
+      : prompt
+        ? { parent: caller }
+        : { root: true, links: [{ span: caller, attributes: {} }] }
+  return Effect.withSpan(work, record.task, {
+    kind: "consumer",
+    attributes: { "outlive.queue": record.queue, "outlive.task.id": record.id, "outlive.attempt": record.attempt },
+    captureStackTrace: false,
+    ...lineage,
+  })
+}
+
+const callerOf = (traceparent: string | undefined): Tracer.ExternalSpan | undefined => {
+  const match = traceparent?.match(/^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/)
+  if (match?.[1] === undefined || match[2] === undefined || match[3] === undefined) return undefined
+  return Tracer.externalSpan({
+    traceId: match[1],
+    spanId: match[2],
+    sampled: (Number.parseInt(match[3], 16) & 1) === 1,
+  })
+}

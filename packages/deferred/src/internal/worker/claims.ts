@@ -1,0 +1,125 @@
+/**
+ * Claiming: one fiber that keeps a worker's slots filled. One call claims for all queues; when it came back short the
+ * fiber sleeps until the driver's next known time, a hint, or the poll.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type { ClaimedRecord, ClaimParams, TaskQueue } from "../../TaskQueue.ts"
+import { untilAnswered } from "./untilAnswered.ts"
+
+/** A queue as one worker serves it. */
+export interface Lane {
+  readonly queue: string
+  readonly concurrency: number
+  running: number
+  /** Claimed, waiting for a slot. */
+  readonly buffer: Array<ClaimedRecord>
+  /** Attempts that ended while the last claim was under way: so many slots a claim leaves idle. */
+  endedDuringClaim: number
+  /** The last claim came back short: nothing more until a hint or the time it named. */
+  drained: boolean
+  /** A hint came in while the last claim was under way: it may have missed what the hint tells of. */
+  hinted: boolean
+}
+
+export interface Claims {
+  /** Something changed: a slot came free, or a hint came in (then `queues` may have more than was thought). */
+  readonly wake: (queues?: ReadonlyArray<string> | "all") => void
+  readonly run: Effect.Effect<void>
+  /** No claim is begun from now on; waits for the one under way. */
+  readonly stop: Effect.Effect<void>
+}
+
+export const makeClaims = Effect.fnUntraced(function* (options: {
+  readonly queue: TaskQueue["Service"]
+  readonly lanes: ReadonlyMap<string, Lane>
+  readonly params: Omit<ClaimParams, "queues" | "now">
+  readonly prefetch: number
+  /** Milliseconds. */
+  readonly pollInterval: number
+  /** Takes what was claimed: fills slots from the buffers. */
+  readonly dispatch: (lane: Lane) => void
+}): Effect.fn.Return<Claims> {
+  const lanes = [...options.lanes.values()]
+  const woken = yield* Latch.make(true)
+  const stopped = yield* Latch.make(false)
+  let stopping = false
+
+  /** How many records to ask for in a lane: its free slots, and what fast handlers would finish during the call. */
+  const wanted = (lane: Lane): number => {
+    if (lane.drained) return 0
+    const free = lane.concurrency - lane.running
+    const ahead = Math.min(options.prefetch, lane.endedDuringClaim)
+    // A buffer at least half full is not worth a call of its own.
+    if (lane.buffer.length > 0 && lane.buffer.length >= ahead / 2) return 0
+    return Math.max(0, free + ahead - lane.buffer.length)
+  }
+
+  /** Claims once for all lanes that want records; when to look again, if nothing happens before. */
+  const claim = Effect.fnUntraced(function* (queues: ClaimParams["queues"]) {
+    for (const lane of lanes) {
+      lane.endedDuringClaim = 0
+      lane.hinted = false
+    }
+    const now = yield* Clock.currentTimeMillis
+    const { nextAt, records } = yield* untilAnswered("claim")(options.queue.claim({ ...options.params, queues, now }))
+    const counts = new Map<string, number>()
+    for (const record of records) {
+      options.lanes.get(record.queue)?.buffer.push(record)
+      counts.set(record.queue, (counts.get(record.queue) ?? 0) + 1)
+    }
+    for (const { limit, name } of queues) {
+      const lane = options.lanes.get(name)
+      if (lane === undefined) continue
+      lane.drained = !lane.hinted && (counts.get(name) ?? 0) < limit
+      options.dispatch(lane)
+    }
+    return Math.max(1, Math.min(options.pollInterval, (nextAt ?? Number.POSITIVE_INFINITY) - now))
+  })
+
+  const hint = (lane: Lane) => {
+    lane.drained = false
+    lane.hinted = true
+  }
+
+  const run = Effect.gen(function* () {
+    let lookAgainIn = options.pollInterval
+    while (!stopping) {
+      woken.closeUnsafe()
+      const queues: Array<{ name: string; limit: number }> = []
+      for (const lane of lanes) {
+        const limit = wanted(lane)
+        if (limit > 0) queues.push({ name: lane.queue, limit })
+      }
+      if (queues.length > 0) {
+        lookAgainIn = yield* claim(queues)
+        // Handlers that never wait would otherwise keep everything else waiting.
+        yield* Effect.yieldNow
+      } else if (lanes.some((lane) => lane.drained)) {
+        const timedOut = yield* Effect.timeoutOption(woken.await, lookAgainIn)
+        if (timedOut._tag === "None") for (const lane of lanes) lane.drained = false
+      } else yield* woken.await
+    }
+    stopped.openUnsafe()
+  })
+
+  return {
+    run,
+    stop: Effect.suspend(() => {
+      stopping = true
+      woken.openUnsafe()
+      return stopped.await
+    }),
+    wake: (queues) => {
+      if (queues === "all") lanes.forEach(hint)
+      else if (queues !== undefined) {
+        for (const name of queues) {
+          const lane = options.lanes.get(name)
+          if (lane !== undefined) hint(lane)
+        }
+      }
+      woken.openUnsafe()
+    },
+  }
+})

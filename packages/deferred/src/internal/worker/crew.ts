@@ -1,0 +1,195 @@
+/**
+ * A worker's moving parts put together: lanes and slots, claims, attempts, settlements, heartbeats, drain.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
+import type { Stop } from "../../Outcome.ts"
+import type * as Task from "../../Task.ts"
+import * as TaskHandler from "../../TaskHandler.ts"
+import type { Change, ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
+import type { Options } from "../../Worker.ts"
+import { type Known, runAttempt, type Slot } from "./attempt.ts"
+import { type Lane, makeClaims } from "./claims.ts"
+import { heartbeats } from "./heartbeats.ts"
+import { makeSettlements } from "./settlements.ts"
+
+/** What a drain did. */
+export interface Drained {
+  readonly worker: string
+  readonly finished: number
+  readonly interrupted: number
+  readonly returned: number
+  /** Ended, and the queue did not take it in time: their leases expire and they run again. */
+  readonly unsettled: number
+}
+
+export const makeCrew = Effect.fnUntraced(function* (
+  queue: TaskQueue["Service"],
+  options: Options<ReadonlyArray<Task.Any>> & { readonly id: string },
+) {
+  const known = yield* knownTasks(options.tasks)
+  const lanes = lanesOf(options)
+  const lease = millis(options.lease ?? "30 seconds")
+  const concurrencies = [...lanes.values()].reduce((sum, lane) => Math.max(sum, lane.concurrency), 1)
+  const slots = new Set<Slot>()
+  const idle = yield* Latch.make(true)
+  const settlements = yield* makeSettlements(queue)
+  // Attempts begin with the worker's context less what belongs to the place where its layer was built.
+  const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>()) as Context.Context<never>
+  let finished = 0
+  let returned = 0
+
+  const begin = (lane: Lane, record: ClaimedRecord) => {
+    const task = known.get(record.task)
+    if (task === undefined) throw new Error(`the driver ${queue.name} gave a record of ${record.task}, not asked for`)
+    const slot: Slot = { record, known: task, stop: undefined, interrupt: () => undefined }
+    slots.add(slot)
+    idle.closeUnsafe()
+    lane.running++
+    // Starts here and now: no fiber waits for its turn, and none is ever parked on a semaphore.
+    const fiber = Effect.runForkWith(base)(runAttempt(queue, slot))
+    slot.interrupt = () => fiber.interruptUnsafe()
+    fiber.addObserver((exit) => {
+      slots.delete(slot)
+      lane.running--
+      lane.endedDuringClaim++
+      finished++
+      // `runAttempt` does not fail; should it, a lease that expires is a record found again.
+      if (exit._tag === "Success" && exit.value !== undefined) settlements.push(exit.value)
+      dispatch(lane)
+      claims.wake()
+      if (slots.size === 0) idle.openUnsafe()
+    })
+  }
+  let stopping = false
+  const dispatching = new Set<Lane>()
+  const dispatch = (lane: Lane) => {
+    // A handler that never waits ends inside `begin`: its end must not begin the next one on top of this stack.
+    if (stopping || dispatching.has(lane)) return
+    dispatching.add(lane)
+    while (lane.running < lane.concurrency) {
+      const record = lane.buffer.shift()
+      if (record === undefined) break
+      begin(lane, record)
+    }
+    dispatching.delete(lane)
+  }
+  const stop = (record: ClaimedRecord, why: Stop) => {
+    for (const slot of slots) {
+      if (slot.record.id === record.id && slot.record.token === record.token && slot.stop === undefined) {
+        slot.stop = why
+        slot.interrupt()
+      }
+    }
+  }
+  const forget = (record: ClaimedRecord) => {
+    for (const lane of lanes.values()) {
+      const at = lane.buffer.indexOf(record)
+      if (at >= 0) lane.buffer.splice(at, 1)
+    }
+    stop(record, "leaseLost")
+  }
+  const cancel = (record: ClaimedRecord) => {
+    for (const lane of lanes.values()) {
+      const at = lane.buffer.indexOf(record)
+      if (at < 0) continue
+      lane.buffer.splice(at, 1)
+      settlements.push({ id: record.id, token: record.token, _tag: "Cancel" })
+    }
+    stop(record, "cancel")
+  }
+  const held = (): ReadonlyArray<ClaimedRecord> => [
+    ...[...slots].map((slot) => slot.record),
+    ...[...lanes.values()].flatMap((lane) => lane.buffer),
+  ]
+
+  const claims = yield* makeClaims({
+    queue,
+    lanes,
+    params: {
+      tasks: [...known].map(([name, { task }]) => ({ name, maxVersion: task.settings.version })),
+      targets: options.targets ?? [],
+      lease,
+      worker: options.id,
+    },
+    prefetch: options.prefetch ?? concurrencies * 10,
+    pollInterval: millis(options.pollInterval ?? "1 second"),
+    dispatch,
+  })
+  const noticed = (change: Change) => {
+    if (change._tag === "Waiting") claims.wake(change.queues)
+    else if (change._tag === "Elsewhere") claims.wake("all")
+    else if (change._tag === "CancelRequested") {
+      const ids = new Set(change.ids)
+      for (const record of held()) if (ids.has(record.id)) cancel(record)
+    }
+  }
+  // Subscribed before the first claim, so that no hint falls between the two.
+  const changes = yield* queue.changes
+  yield* Stream.runForEach(changes, (change) => Effect.sync(() => noticed(change))).pipe(Effect.forkScoped)
+  const leases = [...known.values()].map(({ task }) => task.settings.lease ?? lease)
+  yield* heartbeats({ queue, lease, held, lost: forget, cancel, shortest: Math.min(lease, ...leases) }).pipe(
+    Effect.forkScoped,
+  )
+  yield* Effect.forkScoped(claims.run)
+
+  const drainTimeout = options.drainTimeout ?? "20 seconds"
+  const drain: Effect.Effect<Drained> = Effect.gen(function* () {
+    stopping = true
+    finished = 0
+    // Bounded: a driver that does not answer must not hold up the end of the process. Leases expire by themselves.
+    yield* Effect.timeoutOption(claims.stop, drainTimeout)
+    for (const lane of lanes.values()) {
+      for (const { id, token } of lane.buffer.splice(0)) {
+        returned++
+        settlements.push({ id, token, _tag: "Release" })
+      }
+    }
+    yield* Effect.timeoutOption(idle.await, drainTimeout)
+    const report = { worker: options.id, finished, interrupted: slots.size, returned }
+    for (const slot of slots) {
+      slot.stop ??= "shutdown"
+      slot.interrupt()
+    }
+    yield* idle.await
+    const settled = yield* Effect.timeoutOption(settlements.flushed, drainTimeout)
+    return { ...report, unsettled: settled._tag === "None" ? settlements.pending() : 0 }
+  })
+  return { id: options.id, drain }
+})
+
+/** The tasks by every name that records of theirs may have. */
+const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>) {
+  const known = new Map<string, Known>()
+  for (const task of tasks) {
+    const handler = yield* TaskHandler.key(task.taskName)
+    for (const name of [task.taskName, ...task.settings.aliases]) known.set(name, { task, handler })
+  }
+  return known
+})
+
+const lanesOf = (options: Options<ReadonlyArray<Task.Any>>): ReadonlyMap<string, Lane> => {
+  const names =
+    options.queues === undefined ? options.tasks.map((task) => task.settings.queue) : Object.keys(options.queues)
+  return new Map(
+    names.map((queue) => [
+      queue,
+      {
+        queue,
+        concurrency: options.queues?.[queue]?.concurrency ?? options.concurrency ?? 10,
+        running: 0,
+        buffer: [],
+        endedDuringClaim: 0,
+        drained: false,
+        hinted: false,
+      },
+    ]),
+  )
+}
+
+const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))

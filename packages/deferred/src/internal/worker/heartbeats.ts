@@ -1,0 +1,46 @@
+/**
+ * Heartbeats: one fiber that extends all leases of a worker, and tells the attempts whose lease is lost or whose record
+ * is to be cancelled.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
+import { untilAnswered } from "./untilAnswered.ts"
+
+export const heartbeats = Effect.fnUntraced(function* (options: {
+  readonly queue: TaskQueue["Service"]
+  /** The worker's lease in milliseconds; records may have their own. */
+  readonly lease: number
+  readonly held: () => ReadonlyArray<ClaimedRecord>
+  readonly lost: (record: ClaimedRecord) => void
+  readonly cancel: (record: ClaimedRecord) => void
+  /** The shortest lease of any task, which sets the pace. */
+  readonly shortest: number
+}) {
+  const extend = Effect.fnUntraced(function* (lease: number, records: ReadonlyArray<ClaimedRecord>) {
+    const now = yield* Clock.currentTimeMillis
+    const outcomes = yield* untilAnswered("extend leases")(
+      options.queue.extend({
+        leases: records.map(({ id, token }) => ({ id, token })),
+        until: now + lease,
+        now,
+      }),
+    )
+    records.forEach((record, index) => {
+      if (outcomes[index] === "LeaseLost") options.lost(record)
+      else if (outcomes[index] === "CancelRequested") options.cancel(record)
+    })
+  })
+  while (true) {
+    // Three chances before a lease ends.
+    yield* Effect.sleep(options.shortest / 3)
+    const byLease = new Map<number, Array<ClaimedRecord>>()
+    for (const record of options.held()) {
+      const lease = record.lease ?? options.lease
+      const same = byLease.get(lease)
+      if (same === undefined) byLease.set(lease, [record])
+      else same.push(record)
+    }
+    for (const [lease, records] of byLease) yield* extend(lease, records)
+  }
+})

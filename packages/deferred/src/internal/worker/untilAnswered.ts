@@ -1,0 +1,31 @@
+/**
+ * A driver call that must happen: tried again until the driver answers, said once when it begins to fail and once when
+ * it works again.
+ */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { TaskQueueError } from "../../TaskQueue.ts"
+
+const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
+  Schedule.jittered,
+)
+
+export const untilAnswered =
+  (what: string) =>
+  <A>(call: Effect.Effect<A, TaskQueueError>): Effect.Effect<A> =>
+    Effect.suspend(() => {
+      let failures = 0
+      return call.pipe(
+        Effect.tapError((error) =>
+          ++failures === 1
+            ? Effect.logWarning(`the task queue failed to ${what}, trying again: ${error.message}`)
+            : Effect.void,
+        ),
+        Effect.retry(backOff),
+        // The schedule has no end, so a typed failure cannot come out.
+        Effect.orDie,
+        Effect.tap(() =>
+          failures > 0 ? Effect.logInfo(`the task queue could ${what} again after ${failures} failures`) : Effect.void,
+        ),
+      )
+    })

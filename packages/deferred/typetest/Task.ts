@@ -1,0 +1,116 @@
+/**
+ * What must compile and, by `@ts-expect-error`, what must not. Checked by `check`, never run.
+ */
+import type { FrontendsNotSupported, Instance } from "@outlive/core/Instance"
+import type {
+  InvalidTaskOptions,
+  PayloadTooLarge,
+  TaskAlreadyExists,
+  TombstonedTask,
+} from "@outlive/deferred/DeferOptions"
+import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
+import * as Task from "@outlive/deferred/Task"
+import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
+import type { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
+import type { TaskCancelled, TaskDead, TaskNotFound } from "@outlive/deferred/TaskRef"
+import * as Worker from "@outlive/deferred/Worker"
+import { Context, DateTime, Effect, Layer, Schema } from "effect"
+
+class MailRejected extends Schema.TaggedError<MailRejected>()("MailRejected", { code: Schema.Int }) {}
+class MailBusy extends Schema.TaggedError<MailBusy>()("MailBusy", { retryAfter: Schema.Int }) {}
+
+class SendWelcome extends Task.make("SendWelcome", {
+  payload: { userId: Schema.String },
+  success: Schema.Int,
+  error: Schema.Union([MailRejected, MailBusy]),
+  retry: {
+    MailRejected: "never",
+    MailBusy: (error) => Snooze.for(error.retryAfter),
+    _: RetryPolicy.exponential(),
+  },
+}) {}
+const Ping = Task.make("Ping")
+
+// ---- retry rules know the task's errors
+// @ts-expect-error a tag the task cannot fail with
+Task.make("X", { error: MailBusy, retry: { Nope: "never" } })
+// @ts-expect-error a rule of another error
+Task.make("X", { error: MailBusy, retry: { MailBusy: (error: MailRejected) => Snooze.for(error.code) } })
+
+// ---- payload versions meet
+const Renamed = Task.make("Renamed", {
+  payload: Task.versions({ user: Schema.String })
+    .to({ userId: Schema.String }, (old) => ({ userId: old.user }))
+    .to({ userId: Schema.String, lang: Schema.String }, (old) => ({ ...old, lang: "en" })),
+})
+export const newest = Renamed.defer({ userId: "1", lang: "no" })
+// @ts-expect-error a payload of an older version
+Renamed.defer({ user: "1" })
+// @ts-expect-error a step that does not reach its version
+Task.versions({ user: Schema.String }).to({ userId: Schema.String }, (old) => ({ user: old.user }))
+// @ts-expect-error a step from fields that the version before does not have
+Task.versions({ user: Schema.String }).to({ userId: Schema.String }, (old) => ({ userId: old.name }))
+
+// ---- handlers
+const Live = SendWelcome.toLayer(({ userId }, context) =>
+  userId === "" ? Effect.fail(new MailRejected({ code: context.attempt })) : Effect.succeed(1),
+)
+// @ts-expect-error the wrong success
+SendWelcome.toLayer(() => Effect.succeed("1"))
+// @ts-expect-error an error that the task does not declare
+SendWelcome.toLayer(() => Effect.fail(new Error("?")))
+// @ts-expect-error a payload field that is not there
+SendWelcome.toLayer(({ name }) => Effect.succeed(name.length))
+export const ours = SendWelcome.toLayer(() => Effect.fail(new PermanentTaskFailure({ message: "no" })))
+export const quiet = Ping.toLayer(() => Effect.fail(new SingularTaskFailure({ message: "not yet" })))
+export const later = Ping.toLayer(() => Effect.fail(Snooze.for("1 second")))
+
+class Mailer extends Context.Service<Mailer, { readonly send: Effect.Effect<number> }>()("test/Mailer") {}
+const NeedsMailer = SendWelcome.toLayer(() => Mailer.use((mailer) => mailer.send))
+// @ts-expect-error what a handler needs does not vanish
+export const withoutMailer: Layer.Layer<unknown> = NeedsMailer
+// The attempt's scope and context are given by whoever runs it.
+export const scoped: Layer.Layer<unknown> = Ping.toLayer(() =>
+  Effect.andThen(
+    Effect.addFinalizer(() => Effect.void),
+    Effect.void,
+  ),
+)
+
+// ---- a worker without a handler does not compile
+const Workers = Worker.layer({ tasks: [SendWelcome, Ping] })
+type Needs = TaskQueue | Instance
+export const complete: Layer.Layer<never, FrontendsNotSupported, Needs> = Workers.pipe(
+  Layer.provide([Live, Ping.toLayer(() => Effect.void)]),
+)
+// @ts-expect-error a missing handler
+export const missing: Layer.Layer<never, FrontendsNotSupported, Needs> = Workers.pipe(Layer.provide(Live))
+
+// ---- defer
+type Errors = InvalidTaskOptions | PayloadTooLarge | Schema.SchemaError | TaskQueueError
+const plain = SendWelcome.defer({ userId: "1" }, { delay: "1 minute" })
+export const unnamed: Effect.Effect<unknown, Errors, TaskQueue> = plain
+const named = SendWelcome.defer({ userId: "1" }, { name: "x" })
+export const collides: Effect.Effect<unknown, Errors | TaskAlreadyExists | TombstonedTask, TaskQueue> = named
+// @ts-expect-error a name can collide
+export const cannotCollide: Effect.Effect<unknown, Errors, TaskQueue> = named
+export const ignored: Effect.Effect<unknown, Errors, TaskQueue> = SendWelcome.defer(
+  { userId: "1" },
+  { name: "x", onDuplicate: "ignore" },
+)
+// @ts-expect-error both delay and eta
+SendWelcome.defer({ userId: "1" }, { delay: "1 minute", eta: DateTime.makeUnsafe(0) })
+// @ts-expect-error the wrong payload
+SendWelcome.defer({ user: "1" })
+// @ts-expect-error an option that does not exist
+SendWelcome.defer({ userId: "1" }, { countdown: 5 })
+
+// ---- results are typed across processes
+const awaited = Effect.gen(function* () {
+  const ref = yield* plain
+  return yield* ref.await
+}).pipe(Effect.catchTag("MailBusy", (error) => Effect.succeed(error.retryAfter)))
+type Ends = MailRejected | TaskDead | TaskCancelled | TaskNotFound
+export const typed: Effect.Effect<number, Ends | Errors, TaskQueue> = awaited
+// @ts-expect-error the task's own error is left out
+export const untyped: Effect.Effect<number, Exclude<Ends, MailRejected> | Errors, TaskQueue> = awaited
