@@ -1,10 +1,16 @@
 /**
  * `pnpm check`: everything that can be said about the code without running it. All steps run, also after one that
- * failed; exits with 1 if any did.
+ * failed; exits with 1 if any did. `pnpm check --write` first writes the barrels, and lets Biome format the files and
+ * correct what it safely can.
  */
-import { check } from "./boundaries.mjs"
+import { parseArgs } from "node:util"
+import { check, writeBarrels } from "./boundaries.mjs"
 import { root, runSteps, runTool, StepFailed } from "./commands.mjs"
 
+const { write } = parseArgs({ options: { write: { type: "boolean", default: false } } }).values
+if (write) for (const file of writeBarrels(root)) console.log(`wrote ${file}`)
+
+const biome = ["check", "--error-on-warnings", "--max-diagnostics=200", ...(write ? ["--write"] : [])]
 const colors = process.stdout.isTTY ? "force" : "off"
 
 await runSteps([
@@ -26,7 +32,7 @@ await runSteps([
   [
     "format and lint",
     async () => {
-      await runTool("@biomejs/biome", ["check", "--error-on-warnings", `--colors=${colors}`, "--max-diagnostics=200"])
+      await runTool("@biomejs/biome", [...biome, `--colors=${colors}`])
       return undefined
     },
   ],
