@@ -1,1 +1,20 @@
-export {}
+/**
+ * Everything in `@outlive/deferred`, one namespace a module. Each is also an entry of its own: `@outlive/deferred/DeferOptions`.
+ *
+ * Written by `node scripts/boundaries.mjs --write`.
+ *
+ * @since 0.1.0
+ */
+export * as DeferOptions from "./DeferOptions.ts"
+export * as Outcome from "./Outcome.ts"
+export * as RetryPolicy from "./RetryPolicy.ts"
+export * as Task from "./Task.ts"
+export * as TaskContext from "./TaskContext.ts"
+export * as TaskFailure from "./TaskFailure.ts"
+export * as TaskHandler from "./TaskHandler.ts"
+export * as TaskId from "./TaskId.ts"
+export * as TaskQueue from "./TaskQueue.ts"
+export * as TaskRecord from "./TaskRecord.ts"
+export * as TaskRef from "./TaskRef.ts"
+export * as TaskVersions from "./TaskVersions.ts"
+export * as Worker from "./Worker.ts"

@@ -1,1 +1,8 @@
+/**
+ * Everything in `@outlive/node`, one namespace a module. Each is also an entry of its own: `@outlive/node/Module`.
+ *
+ * Written by `node scripts/boundaries.mjs --write`.
+ *
+ * @since 0.1.0
+ */
 export {}
