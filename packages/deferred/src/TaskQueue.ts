@@ -61,7 +61,10 @@ export interface Capabilities {
 /** What became of a record that was given to `enqueue`. @since 0.1.0 */
 export type EnqueueOutcome =
   | { readonly _tag: "Inserted"; readonly id: TaskId }
-  /** The name is taken and `onDuplicate` is `ignore`: the record that has it. */
+  /**
+   * The name is taken and `onDuplicate` is `ignore`: the record that has it. Or a record with this very id is there
+   * already: to enqueue again what may have been enqueued is safe.
+   */
   | { readonly _tag: "Existing"; readonly id: TaskId }
   /** The name was taken by a waiting record and `onDuplicate` is `replace`: that record, now with the new content. */
   | { readonly _tag: "Replaced"; readonly id: TaskId }

@@ -63,7 +63,7 @@ export interface NewRecord {
   readonly tombstone: number
   /** Only workers that carry this target claim it. */
   readonly target?: string | undefined
-  /** Not started by then: dead `Expired`. */
+  /** Never claimed by then: dead `Expired`. Once claimed it no longer expires. */
   readonly expiresAt?: number | undefined
   /** The retry policy of this record as JSON text; it replaces the task's whole (Q88). */
   readonly retry?: string | undefined

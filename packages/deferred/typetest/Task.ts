@@ -11,6 +11,7 @@ import type {
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
+import type { Handler } from "@outlive/deferred/TaskHandler"
 import type { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import type { TaskCancelled, TaskDead, TaskNotFound } from "@outlive/deferred/TaskRef"
 import * as Worker from "@outlive/deferred/Worker"
@@ -68,9 +69,9 @@ export const later = Ping.toLayer(() => Effect.fail(Snooze.for("1 second")))
 class Mailer extends Context.Service<Mailer, { readonly send: Effect.Effect<number> }>()("test/Mailer") {}
 const NeedsMailer = SendWelcome.toLayer(() => Mailer.use((mailer) => mailer.send))
 // @ts-expect-error what a handler needs does not vanish
-export const withoutMailer: Layer.Layer<unknown> = NeedsMailer
+export const withoutMailer: Layer.Layer<Handler<"SendWelcome">> = NeedsMailer
 // The attempt's scope and context are given by whoever runs it.
-export const scoped: Layer.Layer<unknown> = Ping.toLayer(() =>
+export const scoped: Layer.Layer<Handler<"Ping">> = Ping.toLayer(() =>
   Effect.andThen(
     Effect.addFinalizer(() => Effect.void),
     Effect.void,

@@ -37,27 +37,26 @@ export interface Slot {
 }
 
 /**
- * Runs the handler and gives the settlement; `undefined` when nothing may be written. It never fails, and it cannot be
- * interrupted but in the handler.
+ * Runs the handler and gives the settlement; `undefined` when nothing may be written. It does not fail. It is to be run
+ * by an uninterruptible fiber: an interruption then ends the handler, and nothing of what follows.
  */
-export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Effect.Effect<Settlement | undefined> =>
-  Effect.uninterruptibleMask((restore) => {
-    const { known, record } = slot
-    const timeout = record.timeout
-    const work = known.handler.execute({
-      version: record.version,
-      payload: record.payload,
-      timeout,
-      context: contextOf(queue, record, timeout),
-    })
-    return Effect.flatMap(Effect.exit(restore(traced(work, record))), (exit) => settlementOf(slot, exit))
-  }).pipe(
+export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Effect.Effect<Settlement | undefined> => {
+  const { known, record } = slot
+  const work = known.handler.execute({
+    version: record.version,
+    payload: record.payload,
+    timeout: record.timeout,
+    context: contextOf(queue, record),
+  })
+  return Effect.exit(Effect.interruptible(traced(work, record))).pipe(
+    Effect.flatMap((exit) => settlementOf(slot, exit)),
     Effect.provideService(References.CurrentLogAnnotations, {
-      task: slot.record.task,
-      taskId: slot.record.id,
-      attempt: slot.record.attempt,
+      task: record.task,
+      taskId: record.id,
+      attempt: record.attempt,
     }),
   )
+}
 
 const settlementOf = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit<unknown, unknown>) {
   const { known, record } = slot
@@ -177,11 +176,7 @@ const failureOf = (
 const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
   Exit.isFailure(exit) ? Cause.fromReasons(withoutInterrupts(exit.cause)) : Cause.empty
 
-const contextOf = (
-  queue: TaskQueue["Service"],
-  record: ClaimedRecord,
-  timeout: number | undefined,
-): TaskContext["Service"] => ({
+const contextOf = (queue: TaskQueue["Service"], record: ClaimedRecord): TaskContext["Service"] => ({
   id: record.id,
   task: record.task,
   queue: record.queue,
@@ -192,7 +187,9 @@ const contextOf = (
   enqueuedAt: DateTime.makeUnsafe(record.enqueuedAt),
   firstAttemptAt: DateTime.makeUnsafe(record.firstAttemptAt),
   headers: record.headers,
-  deadline: timeout === undefined ? Option.none() : Option.some(DateTime.makeUnsafe(record.startedAt + timeout)),
+  deadline: Option.map(Option.fromUndefinedOr(record.timeout), (timeout) =>
+    DateTime.makeUnsafe(record.startedAt + timeout),
+  ),
   previousFailure:
     record.failure === undefined ? Option.none() : Option.some(JSON.parse(record.failure) as AttemptFailure),
   extend: (duration) =>

@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import type { ClaimedRecord, ClaimParams, TaskQueue } from "../../TaskQueue.ts"
 import { untilAnswered } from "./untilAnswered.ts"
 
@@ -75,7 +76,8 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       lane.drained = !lane.hinted && (counts.get(name) ?? 0) < limit
       options.dispatch(lane)
     }
-    return Math.max(1, Math.min(options.pollInterval, (nextAt ?? Number.POSITIVE_INFINITY) - now))
+    // At least a millisecond ahead, so that a driver that names a time in the past is not asked in a circle.
+    return Math.max(now + 1, Math.min(now + options.pollInterval, nextAt ?? Number.POSITIVE_INFINITY))
   })
 
   const hint = (lane: Lane) => {
@@ -84,7 +86,7 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   }
 
   const run = Effect.gen(function* () {
-    let lookAgainIn = options.pollInterval
+    let lookAgainAt = 0
     while (!stopping) {
       woken.closeUnsafe()
       const queues: Array<{ name: string; limit: number }> = []
@@ -93,12 +95,14 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
         if (limit > 0) queues.push({ name: lane.queue, limit })
       }
       if (queues.length > 0) {
-        lookAgainIn = yield* claim(queues)
+        lookAgainAt = yield* claim(queues)
         // Handlers that never wait would otherwise keep everything else waiting.
         yield* Effect.yieldNow
       } else if (lanes.some((lane) => lane.drained)) {
-        const timedOut = yield* Effect.timeoutOption(woken.await, lookAgainIn)
-        if (timedOut._tag === "None") for (const lane of lanes) lane.drained = false
+        // Nothing, when that time has come while this fiber was busy.
+        const wait = Math.max(0, lookAgainAt - (yield* Clock.currentTimeMillis))
+        const timedOut = wait === 0 || Option.isNone(yield* Effect.timeoutOption(woken.await, wait))
+        if (timedOut) for (const lane of lanes) lane.drained = false
       } else yield* woken.await
     }
     stopped.openUnsafe()

@@ -52,8 +52,10 @@ export const makeCrew = Effect.fnUntraced(function* (
     idle.closeUnsafe()
     lane.running++
     // Starts here and now: no fiber waits for its turn, and none is ever parked on a semaphore.
-    const fiber = Effect.runForkWith(base)(runAttempt(queue, slot))
+    const fiber = Effect.runForkWith(base)(runAttempt(queue, slot), { uninterruptible: true })
     slot.interrupt = () => fiber.interruptUnsafe()
+    // What the handler's first steps set off may have run on this stack already, and asked it to stop.
+    if (slot.stop !== undefined) slot.interrupt()
     fiber.addObserver((exit) => {
       slots.delete(slot)
       lane.running--

@@ -1,0 +1,49 @@
+/**
+ * The task queue in memory: the whole contract, limits included, for tests and for work that need not survive the
+ * process. Enqueueing, claiming and settling cost O(log n) of the records that wait.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Memory } from "./internal/memory.ts"
+import * as TaskQueue from "./TaskQueue.ts"
+
+/**
+ * A driver with queues of its own.
+ *
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<TaskQueue.Driver, never, Scope.Scope> = Effect.gen(function* () {
+  const changes = yield* Effect.acquireRelease(PubSub.sliding<TaskQueue.Change>({ capacity: 1024 }), PubSub.shutdown)
+  const memory = new Memory((change) => PubSub.publishUnsafe(changes, change))
+  return {
+    name: "memory",
+    capabilities: { durable: false, shared: false, transactional: false, listens: true },
+    enqueue: ({ now, records }) => memory.call(() => records.map((record) => memory.enqueue(record, now))),
+    claim: (params) => memory.call(() => memory.claim(params)),
+    extend: ({ leases, until }) => memory.call(() => leases.map((lease) => memory.extend(lease, until))),
+    settle: ({ now, settlements }) => memory.call(() => settlements.map((each) => memory.settle(each, now))),
+    cancel: ({ ids, now, reason }) => memory.call(() => ids.map((id) => memory.cancel(id, reason, now))),
+    redrive: ({ ids, now }) => memory.call(() => ids.map((id) => memory.redrive(id, now))),
+    remove: ({ ids }) => memory.call(() => ids.map((id) => memory.remove(id))),
+    purge: ({ queue }) => memory.call(() => memory.purge(queue)),
+    get: ({ ids, now }) => memory.call(() => ids.map((id) => memory.get(id, now))),
+    find: (params) => memory.call(() => memory.find(params)),
+    counts: (params) => memory.call(() => memory.counts(params, params.now)),
+    configure: ({ limits, now, queue }) => memory.call(() => memory.configure(queue, limits, now)),
+    limits: ({ queue }) => memory.call(() => memory.limits(queue)),
+    prune: ({ deadBefore, limit, now }) => memory.call(() => memory.prune(now, deadBefore, limit)),
+    changes: Effect.map(PubSub.subscribe(changes), Stream.fromSubscription),
+  }
+})
+
+/**
+ * Queues in memory, for as long as the layer lives. `Layer.fresh` gives a second place its own.
+ *
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<TaskQueue.TaskQueue> = TaskQueue.layer(make)

@@ -1,0 +1,88 @@
+/**
+ * A binary heap whose items know their place, so that any of them can be taken out or moved in O(log n).
+ */
+export class Heap<Key extends string, A extends { [_ in Key]: number }> {
+  private readonly items: Array<A> = []
+  private readonly key: Key
+  private readonly before: (left: A, right: A) => boolean
+
+  /** `key` names the item's field that holds its place, -1 when it is in no heap; `before` is a strict order. */
+  constructor(key: Key, before: (left: A, right: A) => boolean) {
+    this.key = key
+    this.before = before
+  }
+
+  get size(): number {
+    return this.items.length
+  }
+
+  peek(): A | undefined {
+    return this.items[0]
+  }
+
+  has(item: A): boolean {
+    return this.items[item[this.key]] === item
+  }
+
+  push(item: A): void {
+    this.items.push(item)
+    this.rise(item, this.items.length - 1)
+  }
+
+  pop(): A | undefined {
+    const top = this.items[0]
+    if (top !== undefined) this.remove(top)
+    return top
+  }
+
+  remove(item: A): void {
+    const at = item[this.key]
+    const last = this.items.pop()
+    this.place(item, -1)
+    if (last === undefined || last === item) return
+    this.items[at] = last
+    this.place(last, at)
+    this.update(last)
+  }
+
+  /** To be called when the item's order has changed. */
+  update(item: A): void {
+    const at = item[this.key]
+    this.rise(item, at)
+    if (item[this.key] === at) this.sink(item, at)
+  }
+
+  private place(item: A, at: number): void {
+    ;(item as { [_ in Key]: number })[this.key] = at as A[Key]
+  }
+
+  private rise(item: A, from: number): void {
+    let at = from
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      const above = this.items[parent]!
+      if (!this.before(item, above)) break
+      this.items[at] = above
+      this.place(above, at)
+      at = parent
+    }
+    this.items[at] = item
+    this.place(item, at)
+  }
+
+  private sink(item: A, from: number): void {
+    let at = from
+    while (true) {
+      let child = 2 * at + 1
+      if (child >= this.items.length) break
+      if (child + 1 < this.items.length && this.before(this.items[child + 1]!, this.items[child]!)) child++
+      const below = this.items[child]!
+      if (!this.before(below, item)) break
+      this.items[at] = below
+      this.place(below, at)
+      at = child
+    }
+    this.items[at] = item
+    this.place(item, at)
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * One queue in memory: its waiting records in lanes, its limits, its running count.
+ */
+import type { ClaimParams, QueueLimits } from "../TaskQueue.ts"
+import { unlimited } from "../TaskQueue.ts"
+import { Heap } from "./heap.ts"
+import { claimsBefore, type MemoryRecord } from "./memoryRecord.ts"
+import * as TokenBucket from "./tokenBucket.ts"
+
+/** Records that the same workers may claim. */
+interface Lane {
+  readonly task: string
+  readonly version: number
+  readonly target: string | undefined
+  /** By eta. */
+  readonly scheduled: Heap<"place", MemoryRecord>
+  /** In the order of claims. */
+  readonly ready: Heap<"place", MemoryRecord>
+}
+
+export class MemoryQueue {
+  limits: QueueLimits = unlimited
+  /** Live leases. */
+  running = 0
+  private bucket: TokenBucket.TokenBucket = { tokens: 0, at: 0 }
+  private readonly lanes = new Map<string, Lane>()
+
+  configure(changes: Partial<QueueLimits>, now: number): void {
+    const before = this.rate()
+    this.limits = { ...this.limits, ...changes }
+    const after = this.rate()
+    if (after === undefined) return
+    this.bucket = before === undefined ? TokenBucket.full(after, now) : TokenBucket.refill(this.bucket, before, now)
+  }
+
+  add(record: MemoryRecord): void {
+    this.laneOf(record).scheduled.push(record)
+  }
+
+  remove(record: MemoryRecord): void {
+    const lane = this.laneOf(record)
+    // A record's place alone does not say in which of the two heaps it is.
+    if (lane.ready.has(record)) lane.ready.remove(record)
+    else lane.scheduled.remove(record)
+  }
+
+  /** Takes up to `limit` records that the parameters allow, in order. */
+  claim(params: ClaimParams, limit: number, take: (record: MemoryRecord) => void): void {
+    const lanes = this.eligible(params)
+    for (const lane of lanes) promote(lane, params.now)
+    const allowed = Math.min(limit, this.slots(params.now))
+    for (let count = 0; count < allowed; count++) {
+      let best: Lane | undefined
+      for (const lane of lanes) {
+        const top = lane.ready.peek()
+        if (top !== undefined && (best === undefined || claimsBefore(top, best.ready.peek()!))) best = lane
+      }
+      const record = best?.ready.pop()
+      if (record === undefined) return
+      if (this.rate() !== undefined) this.bucket = TokenBucket.take(this.bucket, 1)
+      this.running++
+      take(record)
+    }
+  }
+
+  /** When a claim like this one could next find something, by time alone. */
+  nextAt(params: ClaimParams): number | undefined {
+    if (this.limits.paused) return undefined
+    const rate = this.rate()
+    const tokenAt = rate === undefined ? params.now : TokenBucket.nextAt(this.bucket, rate)
+    if (tokenAt === undefined) return undefined
+    let next: number | undefined
+    for (const lane of this.eligible(params)) {
+      const waiting =
+        lane.ready.peek() === undefined ? lane.scheduled.peek()?.eta : this.hasSlot() ? params.now : undefined
+      if (waiting !== undefined) next = Math.min(next ?? Number.POSITIVE_INFINITY, waiting)
+    }
+    return next === undefined ? undefined : Math.max(next, tokenAt)
+  }
+
+  private hasSlot(): boolean {
+    return this.limits.maxConcurrent === undefined || this.running < this.limits.maxConcurrent
+  }
+
+  private slots(now: number): number {
+    if (this.limits.paused) return 0
+    const rate = this.rate()
+    if (rate !== undefined) this.bucket = TokenBucket.refill(this.bucket, rate, now)
+    const tokens = rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(this.bucket)
+    return Math.min(tokens, (this.limits.maxConcurrent ?? Number.POSITIVE_INFINITY) - this.running)
+  }
+
+  private rate(): TokenBucket.Rate | undefined {
+    return this.limits.rate === undefined ? undefined : { rate: this.limits.rate, burst: this.limits.burst }
+  }
+
+  private eligible(params: ClaimParams): ReadonlyArray<Lane> {
+    const found: Array<Lane> = []
+    for (const lane of this.lanes.values()) {
+      const known = params.tasks.some((task) => task.name === lane.task && task.maxVersion >= lane.version)
+      if (known && (lane.target === undefined || params.targets.includes(lane.target))) found.push(lane)
+    }
+    return found
+  }
+
+  private laneOf({ target, task, version }: MemoryRecord): Lane {
+    const key = `${task}\n${version}\n${target === undefined ? "" : `=${target}`}`
+    let lane = this.lanes.get(key)
+    if (lane === undefined) {
+      lane = {
+        task,
+        version,
+        target,
+        scheduled: new Heap("place", (left, right) =>
+          left.eta !== right.eta ? left.eta < right.eta : left.seq < right.seq,
+        ),
+        ready: new Heap("place", claimsBefore),
+      }
+      this.lanes.set(key, lane)
+    }
+    return lane
+  }
+}
+
+const promote = (lane: Lane, now: number): void => {
+  for (let top = lane.scheduled.peek(); top !== undefined && top.eta <= now; top = lane.scheduled.peek()) {
+    lane.scheduled.remove(top)
+    lane.ready.push(top)
+  }
+}
