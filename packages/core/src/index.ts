@@ -1,8 +1,8 @@
 /**
- * Everything in `@outlive/core`, one namespace a module. Each is also an entry of its own: `@outlive/core/Module`.
+ * Everything in `@outlive/core`, one namespace a module. Each is also an entry of its own: `@outlive/core/Instance`.
  *
  * Written by `node scripts/boundaries.mjs --write`.
  *
  * @since 0.1.0
  */
-export {}
+export * as Instance from "./Instance.ts"
