@@ -1,8 +1,9 @@
 /**
- * Everything in `@outlive/core`, one namespace a module. Each is also an entry of its own: `@outlive/core/Instance`.
+ * Everything in `@outlive/core`, one namespace a module. Each is also an entry of its own: `@outlive/core/BackgroundThread`.
  *
  * Written by `node scripts/boundaries.mjs --write`.
  *
  * @since 0.1.0
  */
+export * as BackgroundThread from "./BackgroundThread.ts"
 export * as Instance from "./Instance.ts"

@@ -1,0 +1,260 @@
+/**
+ * The threads of an instance: permits, launch, end.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
+import type {
+  AnyThread,
+  BackgroundThread,
+  BackgroundThreads,
+  LimitReached,
+  Options,
+  Refusal,
+} from "../BackgroundThread.ts"
+import { FrontendsNotSupported, type Instance, ShuttingDown } from "../Instance.ts"
+import { detach } from "./ambient.ts"
+
+/** The key of `BackgroundThread.current`. */
+export const Current = Context.Reference<Option.Option<AnyThread>>("outlive/core/BackgroundThread/Current", {
+  defaultValue: () => Option.none(),
+})
+
+export const makeThreads = Effect.fnUntraced(function* (
+  instance: Instance["Service"],
+  limitReached: (limit: number, active: number) => LimitReached,
+): Effect.fn.Return<BackgroundThreads["Service"], never, Scope.Scope> {
+  const application = yield* Effect.context<never>()
+  const limit = instance.threadLimit
+  const alive = new Map<number, AnyThread>()
+  // Not a Semaphore: its releases copy the set of its waiters, and a permit here must be taken and used in one step.
+  const waiters = new Set<Deferred.Deferred<void>>()
+  const empty = yield* Latch.make(true)
+  let active = 0
+  let count = 0
+  let closed = false
+
+  const release = () => {
+    const next = waiters.values().next()
+    if (next.done) active--
+    else {
+      // The permit changes hands: nobody can come in between.
+      waiters.delete(next.value)
+      Deferred.doneUnsafe(next.value, Exit.void)
+    }
+  }
+
+  const launch = <A, E>(
+    creator: Context.Context<never>,
+    effect: Effect.Effect<A, E>,
+    options: Options<E> | undefined,
+  ): BackgroundThread<A, E> => {
+    const id = ++count
+    const name = options?.name ?? `thread-${id}`
+    let lastFailure: Cause.Cause<E> | undefined
+    const once = Effect.onError(effect, (cause) =>
+      Effect.sync(() => {
+        lastFailure = cause
+      }),
+    )
+    const work = options?.restart === undefined ? once : restarting(once, options.restart)
+    let fiber: Fiber.Fiber<A, E> | undefined
+    let observed = false
+    // Only the thread's own first steps, which run before its fiber is known, can come too early.
+    const running: Effect.Effect<Fiber.Fiber<A, E>> = Effect.suspend(() => {
+      observed = true
+      return fiber === undefined ? Effect.andThen(Effect.yieldNow, running) : Effect.succeed(fiber)
+    })
+    const ended = Effect.flatMap(running, (found) => Fiber.await(found))
+    const joined: Effect.Effect<A, E> = Effect.flatMap(
+      Effect.flatMap(Current, (self) => (Option.isSome(self) && self.value === thread ? joinsItself(name) : running)),
+      (found) => Fiber.join(found),
+    )
+    const join = (waiting?: { readonly timeout: Duration.Input }): Effect.Effect<never, E> => {
+      const result =
+        waiting === undefined
+          ? joined
+          : Effect.suspend((): Effect.Effect<Option.Option<A>, E> => {
+              const exit = fiber?.pollUnsafe()
+              if (exit !== undefined) return Effect.asSome(joined)
+              const timeout = Duration.fromInputUnsafe(waiting.timeout)
+              if (Duration.toMillis(timeout) <= 0) return Effect.succeedNone
+              return Effect.timeoutOption(joined, timeout)
+            })
+      // One function has both signatures of `join`.
+      return result as Effect.Effect<never, E>
+    }
+    const thread: BackgroundThread<A, E> = {
+      id,
+      name,
+      daemon: options?.daemon ?? false,
+      isAlive: Effect.sync(() => fiber?.pollUnsafe() === undefined),
+      join,
+      await: ended,
+      interrupt: Effect.flatMap(running, (found) => Effect.andThen(Fiber.interrupt(found), Fiber.await(found))),
+      lastFailure: Effect.sync(() => Option.fromUndefinedOr(lastFailure)),
+      onEnd: (callback) => {
+        observed = true
+        callbacks.add(callback)
+        const exit = fiber?.pollUnsafe()
+        if (exit !== undefined) notify(exit)
+        return () => callbacks.delete(callback)
+      },
+    }
+    const callbacks = new Set<(exit: Exit.Exit<A, E>) => void>()
+    const notify = (exit: Exit.Exit<A, E>) => {
+      for (const callback of callbacks) {
+        callbacks.delete(callback)
+        callback(exit)
+      }
+    }
+    alive.set(id, thread)
+    empty.closeUnsafe()
+    const context = Context.add(detach(creator, application), Current, Option.some(thread))
+    fiber = Effect.runForkWith(context)(traced(Effect.scoped(work), name, creator, application))
+    // Not a finalizer of the effect: a fiber that is interrupted before its first step runs none.
+    fiber.addObserver((exit) => {
+      alive.delete(id)
+      release()
+      notify(exit)
+      if (alive.size === 0) empty.openUnsafe()
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) && !observed) {
+        // Whoever was about to wait for it gets a turn to do so before it counts as unhandled.
+        Effect.runForkWith(context)(
+          Effect.andThen(
+            Effect.yieldNow,
+            Effect.suspend(() =>
+              observed
+                ? Effect.void
+                : Effect.logError(`background thread ${name} failed and nobody waited for it`, exit.cause),
+            ),
+          ),
+        )
+      }
+    })
+    return thread
+  }
+
+  const refusal = Effect.map(instance.isShuttingDown, (ending): Exclude<Refusal, LimitReached> | undefined => {
+    if (ending || closed) return new ShuttingDown({ instance: instance.id })
+    if (instance.kind === "backend") return undefined
+    return new FrontendsNotSupported({
+      instance: instance.id,
+      host: instance.host.name,
+      hint: instance.host.hint,
+    })
+  })
+
+  /** Takes a permit, waiting in line when asked to, and launches with it: one step, or nothing. */
+  const start = <A, E>(
+    creator: Context.Context<never>,
+    effect: Effect.Effect<A, E>,
+    options: Options<E> | undefined,
+  ): Effect.Effect<BackgroundThread<A, E>, Refusal> =>
+    Effect.flatMap(refusal, (refused): Effect.Effect<BackgroundThread<A, E>, Refusal> => {
+      if (refused !== undefined) return Effect.fail(refused)
+      if (active < limit) {
+        active++
+        return Effect.succeed(launch(creator, effect, options))
+      }
+      if (options?.whenFull !== "wait" || limit === 0) return Effect.fail(limitReached(limit, active))
+      const turn = Deferred.makeUnsafe<void>()
+      waiters.add(turn)
+      return Effect.uninterruptibleMask((restore) =>
+        restore(Deferred.await(turn)).pipe(
+          Effect.onInterrupt(() =>
+            Effect.sync(() => {
+              // Not in line any more: the permit was handed over already, and goes on to the next.
+              if (!waiters.delete(turn)) release()
+            }),
+          ),
+          Effect.andThen(refusal),
+          Effect.flatMap((now) => {
+            if (now === undefined) return Effect.succeed(launch(creator, effect, options))
+            release()
+            return Effect.fail(now)
+          }),
+        ),
+      )
+    })
+
+  const interruptAll = (which: (thread: AnyThread) => boolean) =>
+    Effect.forEach([...alive.values()].filter(which), (thread) => thread.interrupt, {
+      concurrency: "unbounded",
+      discard: true,
+    })
+  const drain = Effect.gen(function* () {
+    const left = Option.getOrElse(yield* instance.remainingShutdownTime, () => Duration.zero)
+    yield* Effect.forkChild(interruptAll((thread) => thread.daemon))
+    // The last tenth is for the finalizers of those that did not end by themselves.
+    const waited = yield* Effect.timeoutOption(empty.await, Duration.times(left, 0.9))
+    if (Option.isSome(waited)) return
+    yield* Effect.logWarning(
+      `interrupting ${alive.size} background threads at the end of the grace period: ` +
+        [...alive.values()]
+          .map((thread) => thread.name)
+          .slice(0, 10)
+          .join(", "),
+    )
+    yield* interruptAll(() => true)
+  })
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      closed = true
+      return interruptAll(() => true)
+    }),
+  )
+  yield* instance.onShutdown("background threads", drain)
+
+  return {
+    limit,
+    available: Effect.sync(() => Math.max(0, limit - active)),
+    threads: Effect.sync(() => [...alive.values()]),
+    awaitEmpty: empty.await,
+    start: <A, E, R>(effect: Effect.Effect<A, E, R>, options?: Options<E>) =>
+      Effect.contextWith((creator: Context.Context<Exclude<R, Scope.Scope>>) =>
+        // What R names is in the creator's context, and the scope is the thread's own.
+        start(creator as Context.Context<never>, effect as Effect.Effect<A, E>, options),
+      ),
+  }
+})
+
+const joinsItself = (name: string) => Effect.die(new Error(`thread ${name} joins itself, which would never end`))
+
+/** Again after a failure or a defect, never after an interruption. */
+const restarting = <A, E>(
+  effect: Effect.Effect<A, E>,
+  schedule: Schedule.Schedule<unknown, Cause.Cause<E>>,
+): Effect.Effect<A, E> =>
+  Effect.catch(
+    Effect.retry(Effect.sandbox(effect), { schedule, while: (cause) => !Cause.hasInterruptsOnly(cause) }),
+    Effect.failCause,
+  )
+
+/**
+ * A span of its own, linked to the creator's. None where nobody could see it: the creator has no span and the tracer is
+ * Effect's own, which keeps nothing. A span costs as much as five threads.
+ */
+const traced = <A, E>(
+  effect: Effect.Effect<A, E>,
+  name: string,
+  creator: Context.Context<never>,
+  application: Context.Context<never>,
+): Effect.Effect<A, E> => {
+  const span = Context.getOrUndefined(creator, Tracer.ParentSpan)
+  if (span === undefined && !application.mapUnsafe.has(Tracer.Tracer.key)) return effect
+  return Effect.withSpan(effect, `thread ${name}`, {
+    root: true,
+    links: span === undefined ? [] : [{ span, attributes: {} }],
+    captureStackTrace: false,
+  })
+}
