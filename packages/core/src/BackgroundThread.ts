@@ -130,7 +130,8 @@ export class BackgroundThreads extends Context.Service<
   /**
    * Put it where the application is put together: threads take their clock, logger, tracer and configuration from here.
    * On the instance's shutdown, daemons are interrupted, the other threads are waited for until nine tenths of the
-   * grace period are gone, then interrupted, finalizers included. Closing the layer interrupts all that are left.
+   * grace period are gone, then interrupted, finalizers included. Closing the layer waits for a shutdown that has
+   * begun, and interrupts all that are left.
    */
   static readonly layer: Layer.Layer<BackgroundThreads, never, Instance> = Layer.effect(
     BackgroundThreads,

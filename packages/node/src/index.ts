@@ -1,8 +1,8 @@
 /**
- * Everything in `@outlive/node`, one namespace a module. Each is also an entry of its own: `@outlive/node/Module`.
+ * Everything in `@outlive/node`, one namespace a module. Each is also an entry of its own: `@outlive/node/NodeInstance`.
  *
  * Written by `node scripts/boundaries.mjs --write`.
  *
  * @since 0.1.0
  */
-export {}
+export * as NodeInstance from "./NodeInstance.ts"

@@ -7,8 +7,6 @@ import * as Clock from "effect/Clock"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
-import * as ErrorReporter from "effect/ErrorReporter"
-import * as ExecutionPlan from "effect/ExecutionPlan"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
@@ -33,7 +31,6 @@ const keys: ReadonlySet<string> = new Set(
     Tracer.DisablePropagation,
     Tracer.CurrentTraceLevel,
     Schedule.CurrentMetadata,
-    ExecutionPlan.CurrentMetadata,
     Metric.CurrentMetricAttributes,
     // The application's: a request that changed one of them for itself changed it for itself.
     Clock.Clock,
@@ -48,7 +45,6 @@ const keys: ReadonlySet<string> = new Set(
     References.LogToStderr,
     References.TracerEnabled,
     References.TracerTimingEnabled,
-    ErrorReporter.CurrentErrorReporters,
     Metric.MetricRegistry,
     Metric.FiberRuntimeMetrics,
     Scheduler.Scheduler,
@@ -59,6 +55,9 @@ const keys: ReadonlySet<string> = new Set(
 
 /** Services of modules that core does not import, by the beginning of their keys. */
 const families: ReadonlyArray<string> = [
+  // The place in a plan, and the application's reporters of errors.
+  "effect/ExecutionPlan/CurrentMetadata",
+  "effect/ErrorReporter/CurrentErrorReporters",
   // An open transaction, and how transactions begin.
   "effect/sql/SqlClient/TransactionConnection",
   "effect/sql/SqlClient/BeginTransaction",

@@ -210,7 +210,12 @@ export const makeThreads = Effect.fnUntraced(function* (
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       closed = true
-      return interruptAll(() => true)
+      // A shutdown that has begun drains first: the program that a signal interrupts closes its layers meanwhile.
+      const drained = Effect.when(Effect.asVoid(instance.shutdown), instance.isShuttingDown)
+      return Effect.andThen(
+        drained,
+        interruptAll(() => true),
+      )
     }),
   )
   yield* instance.onShutdown("background threads", drain)
