@@ -6,3 +6,4 @@
  * @since 0.1.0
  */
 export * as NodeInstance from "./NodeInstance.ts"
+export * as TaskQueueSqlite from "./TaskQueueSqlite.ts"

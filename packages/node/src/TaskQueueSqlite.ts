@@ -1,0 +1,122 @@
+/**
+ * The task queue in a SQLite file, on Node's own `node:sqlite`: durable, and shared by all processes of one machine.
+ *
+ * All calls of one turn of the event loop are one transaction, and each returns after its commit. Other processes that
+ * have the lock are waited for, without blocking the event loop: "database is locked" is never an error here.
+ *
+ * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
+ * calls run on the event loop of the process, a few milliseconds a turn at the most. `purge` and `counts` take as long
+ * as the records they look at are many.
+ *
+ * @since 0.1.0
+ */
+import * as TaskQueue from "@outlive/deferred/TaskQueue"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { makeCancel, makeRedrive } from "./internal/sqlite/cancel.ts"
+import { makeChanges } from "./internal/sqlite/changes.ts"
+import { makeClaim } from "./internal/sqlite/claim.ts"
+import { makeEnding } from "./internal/sqlite/ending.ts"
+import { makeEnqueue } from "./internal/sqlite/enqueue.ts"
+import { failure, isBusy } from "./internal/sqlite/failure.ts"
+import { makeCounts, makeFind, makeGet } from "./internal/sqlite/find.ts"
+import { makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
+import { makeLanes } from "./internal/sqlite/lanes.ts"
+import { makeLimits } from "./internal/sqlite/limits.ts"
+import { open } from "./internal/sqlite/open.ts"
+import { makePrune, makePurge, makeRemove } from "./internal/sqlite/remove.ts"
+import { makeExtend, makeSettle } from "./internal/sqlite/settle.ts"
+import { makeTakeBack } from "./internal/sqlite/takeBack.ts"
+import { Touched } from "./internal/sqlite/touched.ts"
+
+/** @since 0.1.0 */
+export interface Options {
+  /**
+   * The file, absolute or from the working directory; created when there is none. Its folder must exist. SQLite keeps a
+   * `-wal` and a `-shm` file beside it.
+   */
+  readonly filename: string
+  /**
+   * - `full` (default): what was acknowledged survives a power cut; one fsync a transaction
+   * - `normal`: it survives a killed process, and a power cut may take back the last transactions, never half of one
+   */
+  readonly synchronous?: "full" | "normal" | undefined
+}
+
+/**
+ * Opens the file for as long as the scope: closing it commits what is pending first.
+ *
+ * Fails with `TaskQueueError` (operation `open`) and has written nothing when the file is not a SQLite database, belongs
+ * to another program or to a newer version of this package, cannot be written, is a folder, or has no folder to be in.
+ * Waits as long as another process has the file locked; interruption ends that.
+ *
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options,
+): Effect.fn.Return<TaskQueue.Driver, TaskQueue.TaskQueueError, Scope.Scope> {
+  const { db, file } = yield* open({ filename: options.filename, synchronous: options.synchronous ?? "full" })
+  const dataVersion = db.prepare("PRAGMA data_version")
+  const changes = yield* makeChanges(() => {
+    try {
+      return (dataVersion.get() as { readonly data_version: number }).data_version
+    } catch (cause) {
+      // A later look sees it.
+      if (isBusy(cause)) return undefined
+      throw cause
+    }
+  })
+  const touched = new Touched()
+  const commits = makeGroupCommit({
+    db,
+    failure: (operation, cause) => failure(operation, file, cause),
+    committed: () => changes.publish(touched.take()),
+    rolledBack: () => touched.take(),
+  })
+  yield* Effect.addFinalizer(() => commits.close)
+
+  const limits = makeLimits(db, touched)
+  const ending = makeEnding(db, limits, touched)
+  const enqueue = makeEnqueue(db, touched)
+  const claim = makeClaim(db, makeLanes(db), limits, makeTakeBack(db, ending))
+  const extend = makeExtend(db)
+  const settle = makeSettle(db, ending)
+  const cancel = makeCancel(db, ending, touched)
+  const redrive = makeRedrive(db, touched)
+  const remove = makeRemove(db)
+  const purge = makePurge(db)
+  const prune = makePrune(db)
+  const get = makeGet(db)
+  const find = makeFind(db)
+  const counts = makeCounts(db)
+
+  return {
+    name: "sqlite",
+    capabilities: { durable: true, shared: true, transactional: false, listens: true },
+    enqueue: ({ now, records }) => commits.write("enqueue", () => enqueue(records, now)),
+    claim: (params) => commits.write("claim", () => claim(params)),
+    extend: ({ leases, until }) => commits.write("extend", () => extend(leases, until)),
+    settle: ({ now, settlements }) => commits.write("settle", () => settle(settlements, now)),
+    cancel: ({ ids, now, reason }) => commits.write("cancel", () => cancel(ids, reason, now)),
+    redrive: ({ ids, now }) => commits.write("redrive", () => redrive(ids, now)),
+    remove: ({ ids }) => commits.write("remove", () => remove(ids)),
+    purge: ({ queue }) => commits.write("purge", () => purge(queue)),
+    get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
+    find: (params) => commits.read("find", () => find(params)),
+    counts: (params) => commits.read("counts", () => counts(params, params.now)),
+    configure: ({ limits: changed, now, queue }) =>
+      commits.write("configure", () => limits.configure(queue, changed, now)),
+    limits: ({ queue }) => commits.read("limits", () => limits.get(queue)),
+    prune: ({ deadBefore, limit, now }) => commits.write("prune", () => prune(now, deadBefore, limit)),
+    changes: changes.subscribe,
+  }
+})
+
+/**
+ * The task queue in the given file.
+ *
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<TaskQueue.TaskQueue, TaskQueue.TaskQueueError> =>
+  TaskQueue.layer(make(options))

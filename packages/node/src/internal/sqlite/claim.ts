@@ -1,0 +1,55 @@
+/**
+ * ready ──► running.
+ */
+
+import type { DatabaseSync } from "node:sqlite"
+import type { ClaimedRecord, ClaimParams, ClaimResult } from "@outlive/deferred/TaskQueue"
+import type { Lanes } from "./lanes.ts"
+import type { Allowance, Limits } from "./limits.ts"
+import { asRow, columns, toClaimed } from "./row.ts"
+
+/** A queue without limits. */
+const everything: Allowance = { count: Number.POSITIVE_INFINITY, hasSlot: true, tokenAt: Number.NEGATIVE_INFINITY }
+
+export const makeClaim = (
+  db: DatabaseSync,
+  lanes: Lanes,
+  limits: Limits,
+  takeBack: (now: number) => void,
+): ((params: ClaimParams) => ClaimResult) => {
+  const start = db.prepare(
+    `UPDATE records SET state = 1, worker = ?, started_at = ?2, first_attempt_at = coalesce(first_attempt_at, ?2),
+       lease_until = ?2 + coalesce(lease, ?3), attempt = attempt + 1, token = token + 1
+     WHERE seq = ?4 RETURNING ${columns}`,
+  )
+  start.setReturnArrays(true)
+  const firstLease = db.prepare("SELECT min(lease_until) AS at FROM records WHERE state = 1 AND queue = ?")
+
+  return (params) => {
+    takeBack(params.now)
+    const records: Array<ClaimedRecord> = []
+    let nextAt = Number.POSITIVE_INFINITY
+    for (const { limit, name } of params.queues) {
+      let allowance = limits.allowance(name, params.now)
+      const allowed = Math.min(limit, allowance?.count ?? Number.POSITIVE_INFINITY)
+      // One more than is taken, to know at no further cost whether something is left.
+      const ready = lanes.ready(name, params, allowed + 1)
+      const count = Math.min(allowed, ready.length)
+      for (let index = 0; index < count; index++) {
+        const row = asRow(start.get(params.worker, params.now, params.lease, ready[index]!.seq))!
+        records.push(toClaimed(row))
+      }
+      if (allowance !== undefined && count > 0) allowance = limits.started(name, count, params.now)
+
+      const { hasSlot, tokenAt } = allowance ?? everything
+      if (tokenAt !== undefined) {
+        // Ready records that wait for a slot wait for an end, which `changes` tells: no time is known for that.
+        const waiting = ready.length > count ? (hasSlot ? params.now : undefined) : lanes.firstEta(name, params)
+        if (waiting !== undefined) nextAt = Math.min(nextAt, Math.max(waiting, tokenAt))
+      }
+      const lease = (firstLease.get(name) as { readonly at: number | null }).at
+      if (lease !== null) nextAt = Math.min(nextAt, lease)
+    }
+    return { records, nextAt: nextAt === Number.POSITIVE_INFINITY ? undefined : nextAt }
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Looking at records, without the write lock.
+ */
+
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+import type { TaskId } from "@outlive/deferred/TaskId"
+import type { Count, Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"
+import type { DeadReason, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import { asRow, asRows, columns, stateOf, toRecord } from "./row.ts"
+
+export const makeGet = (
+  db: DatabaseSync,
+): ((ids: ReadonlyArray<TaskId>, now: number) => ReadonlyArray<TaskRecord | undefined>) => {
+  const get = db.prepare(`SELECT ${columns} FROM records WHERE id = ?`)
+  get.setReturnArrays(true)
+  return (ids, now) =>
+    ids.map((id) => {
+      const row = asRow(get.get(id))
+      return row === undefined ? undefined : toRecord(row, now)
+    })
+}
+
+/** The conditions of a filter; which ones there are decides the text, so at most 2^5 texts of each kind exist. */
+const conditionsOf = (filter: Filter, now: number) => {
+  const conditions: Array<string> = []
+  const values: Array<SQLInputValue> = []
+  const add = (condition: string, ...given: ReadonlyArray<SQLInputValue>) => {
+    conditions.push(condition)
+    values.push(...given)
+  }
+  if (filter.queue !== undefined) add("queue = ?", filter.queue)
+  if (filter.task !== undefined) add("task = ?", filter.task)
+  if (filter.reason !== undefined) add("reason = ?", filter.reason)
+  if (filter.namePrefix !== undefined) add("substr(name, 1, length(?)) = ?", filter.namePrefix, filter.namePrefix)
+  if (filter.state !== undefined) {
+    const states: Record<TaskState, string> = {
+      scheduled: "state = 0 AND eta > ?",
+      ready: "state = 0 AND eta <= ?",
+      running: "state = 1",
+      succeeded: "state = 2",
+      cancelled: "state = 3",
+      dead: "state = 4",
+    }
+    const waiting = filter.state === "scheduled" || filter.state === "ready"
+    add(states[filter.state], ...(waiting ? [now] : []))
+  }
+  return { conditions, values }
+}
+
+const makeCached = (db: DatabaseSync): ((sql: string) => StatementSync) => {
+  const statements = new Map<string, StatementSync>()
+  return (sql) => {
+    let statement = statements.get(sql)
+    if (statement === undefined) {
+      statement = db.prepare(sql)
+      statement.setReturnArrays(true)
+      statements.set(sql, statement)
+    }
+    return statement
+  }
+}
+
+export const makeFind = (db: DatabaseSync): ((params: FindParams) => Page) => {
+  const cached = makeCached(db)
+  return (params) => {
+    const { conditions, values } = conditionsOf(params, params.now)
+    const after = params.cursor === undefined ? 0 : Number(params.cursor)
+    const where = [...conditions, "seq > ?"].join(" AND ")
+    const rows = asRows(
+      cached(`SELECT ${columns}, seq FROM records WHERE ${where} ORDER BY seq LIMIT ?`).all(
+        ...values,
+        after,
+        params.limit + 1,
+      ),
+    )
+    const page = rows.slice(0, params.limit)
+    return {
+      records: page.map((row) => toRecord(row, params.now)),
+      cursor: rows.length > page.length ? String(page.at(-1)?.at(-1) ?? after) : undefined,
+    }
+  }
+}
+
+export const makeCounts = (db: DatabaseSync): ((filter: Filter, now: number) => ReadonlyArray<Count>) => {
+  const cached = makeCached(db)
+  return (filter, now) => {
+    const { conditions, values } = conditionsOf(filter, now)
+    const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`
+    const sql = `SELECT queue, task, state, state = 0 AND eta > ?, reason, count(*) FROM records ${where}
+      GROUP BY 1, 2, 3, 4, 5`
+    return asRows(cached(sql).all(now, ...values)).map((row) => ({
+      queue: row[0] as string,
+      task: row[1] as string,
+      state: stateOf(row[2] as number, row[3] as number, 0),
+      reason: (row[4] as DeadReason | null) ?? undefined,
+      count: row[5] as number,
+    }))
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * The waiting records of a queue in lanes: those of one task, target and version, which the same workers may claim. In
+ * the index each priority of a lane is one sorted run, so whatever is asked here is a few seeks, however much waits.
+ */
+
+import type { DatabaseSync } from "node:sqlite"
+import type { ClaimParams } from "@outlive/deferred/TaskQueue"
+
+/** A record that could be claimed, by what decides the order. */
+export interface Candidate {
+  readonly seq: number
+  readonly priority: number
+  readonly eta: number
+}
+
+/** Higher priority first, then eta, then insertion. */
+const inOrder = (left: Candidate, right: Candidate): number =>
+  right.priority - left.priority || left.eta - right.eta || left.seq - right.seq
+
+export interface Lanes {
+  /** The first of the queue's ready records that the claim allows, at most `limit`. */
+  readonly ready: (queue: string, params: ClaimParams, limit: number) => ReadonlyArray<Candidate>
+  /** The earliest eta of the records that the claim allows. */
+  readonly firstEta: (queue: string, params: ClaimParams) => number | undefined
+}
+
+/** One lane, at one of its priorities. */
+interface Run {
+  readonly version: number
+  readonly priority: number
+}
+
+export const makeLanes = (db: DatabaseSync): Lanes => {
+  const where = "FROM records INDEXED BY waiting WHERE state = 0 AND queue = ? AND task = ? AND target IS ?"
+  const newestRun = db.prepare(
+    `SELECT version, priority ${where} AND version <= ? ORDER BY version DESC, priority DESC LIMIT 1`,
+  )
+  const olderRun = db.prepare(
+    `SELECT version, priority ${where} AND version < ? ORDER BY version DESC, priority DESC LIMIT 1`,
+  )
+  const lowerRun = db.prepare(
+    `SELECT version, priority ${where} AND version = ? AND priority < ? ORDER BY priority DESC LIMIT 1`,
+  )
+  // What a claim had no time to bury must not be claimed either.
+  const head = db.prepare(
+    `SELECT seq, priority, eta ${where} AND version = ? AND priority = ? AND eta <= ?
+       AND (expires_at IS NULL OR expires_at > ? OR first_attempt_at IS NOT NULL)
+     ORDER BY eta, seq LIMIT ?`,
+  )
+  const firstEta = db.prepare(`SELECT eta ${where} AND version = ? AND priority = ? ORDER BY eta LIMIT 1`)
+
+  /** Walks the runs of all lanes that the claim allows, each lane from its highest priority down while told to. */
+  const walk = (
+    queue: string,
+    params: ClaimParams,
+    visit: (task: string, target: string | null, run: Run) => "down" | "next lane",
+  ) => {
+    for (const task of params.tasks) {
+      for (const target of [null, ...new Set(params.targets)]) {
+        let lane = newestRun.get(queue, task.name, target, task.maxVersion) as Run | undefined
+        while (lane !== undefined) {
+          let run: Run | undefined = lane
+          while (run !== undefined && visit(task.name, target, run) === "down") {
+            run = lowerRun.get(queue, task.name, target, run.version, run.priority) as Run | undefined
+          }
+          lane = olderRun.get(queue, task.name, target, lane.version) as Run | undefined
+        }
+      }
+    }
+  }
+
+  return {
+    ready: (queue, params, limit) => {
+      const lanes: Array<ReadonlyArray<Candidate>> = []
+      let lane: Array<Candidate> = []
+      let last = ""
+      walk(queue, params, (task, target, { priority, version }) => {
+        const key = `${task}\n${version}\n${target}`
+        if (key !== last) {
+          lane = []
+          lanes.push(lane)
+          last = key
+        }
+        const rows = head.all(
+          queue,
+          task,
+          target,
+          version,
+          priority,
+          params.now,
+          params.now,
+          limit - lane.length,
+        ) as unknown as ReadonlyArray<Candidate>
+        for (const row of rows) lane.push(row)
+        return lane.length < limit ? "down" : "next lane"
+      })
+      if (lanes.length === 1) return lanes[0]!
+      return lanes.flat().sort(inOrder).slice(0, limit)
+    },
+    firstEta: (queue, params) => {
+      let first: number | undefined
+      walk(queue, params, (task, target, { priority, version }) => {
+        const row = firstEta.get(queue, task, target, version, priority) as { readonly eta: number }
+        first = Math.min(first ?? Number.POSITIVE_INFINITY, row.eta)
+        return "down"
+      })
+      return first
+    },
+  }
+}

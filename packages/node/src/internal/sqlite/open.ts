@@ -1,0 +1,132 @@
+/**
+ * Opening a task queue file. Nothing is written to a file before it is known to be ours or new.
+ */
+
+import { accessSync, constants, statSync } from "node:fs"
+import { dirname, resolve } from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { TaskQueueError } from "@outlive/deferred/TaskQueue"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { Code, codeOf } from "./failure.ts"
+import { whenFree } from "./groupCommit.ts"
+import { applicationId, latest, migrate } from "./schema.ts"
+
+class Refused extends Error {}
+
+const fail = (message: string, cause?: unknown): TaskQueueError =>
+  new TaskQueueError({ operation: "open", message, isRetryable: false, ...(cause === undefined ? {} : { cause }) })
+
+/** Why SQLite says no more than "unable to open database file", found by looking. */
+const whyNot = (file: string): string => {
+  const folder = dirname(file)
+  const found = statSync(folder, { throwIfNoEntry: false })
+  if (found === undefined) return `cannot open ${file}: the folder ${folder} does not exist, create it first`
+  if (!found.isDirectory()) return `cannot open ${file}: ${folder} is a file, not a folder`
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
+    return `cannot open ${file}: it is a folder, give the name of a file in it`
+  }
+  try {
+    accessSync(folder, constants.W_OK)
+  } catch {
+    return `cannot open ${file}: this process may not write the folder ${folder}, where SQLite keeps its -wal and -shm files`
+  }
+  return `cannot open ${file}: this process may not read and write it`
+}
+
+const openError =
+  (file: string) =>
+  (cause: unknown): TaskQueueError => {
+    if (cause instanceof Refused) return fail(cause.message)
+    const text = cause instanceof Error ? cause.message : String(cause)
+    switch (codeOf(cause)) {
+      case Code.cannotOpen:
+        return fail(whyNot(file), cause)
+      case Code.notADatabase:
+        return fail(`cannot open ${file}: it is not a SQLite database, nothing was written to it`, cause)
+      case Code.readOnly:
+        return fail(`cannot open ${file}: it is read-only, a task queue has to write it`, cause)
+      case Code.corrupt:
+        return fail(`cannot open ${file}: the database is damaged (${text}), nothing was written to it`, cause)
+      case Code.full:
+        return fail(`cannot open ${file}: there is no room on its disk`, cause)
+      default:
+        return fail(`cannot open ${file}: ${text}`, cause)
+    }
+  }
+
+const pragma = (db: DatabaseSync, name: string): number => Number(db.prepare(`PRAGMA ${name}`).get()?.[name])
+
+/** The version of a file that is ours, 0 of a new one; throws what to tell people about any other. */
+const versionOf = (db: DatabaseSync, file: string): number => {
+  // Of one moment, also while another process creates the tables.
+  db.exec("BEGIN")
+  try {
+    const application = pragma(db, "application_id")
+    const version = pragma(db, "user_version")
+    const tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIMIT 4").all()
+    const nothing = "nothing was written to it, give the task queue a file of its own"
+    if (application !== applicationId && application !== 0) {
+      throw new Refused(
+        `cannot open ${file}: it belongs to another program (application_id ${application}), ${nothing}`,
+      )
+    }
+    if (application === 0 && tables.length > 0) {
+      const names = tables.map(({ name }) => name).join(", ")
+      throw new Refused(`cannot open ${file}: it is the database of another program (tables ${names}), ${nothing}`)
+    }
+    if (application === 0 && version > 0) {
+      throw new Refused(`cannot open ${file}: it belongs to another program (user_version ${version}), ${nothing}`)
+    }
+    if (version > latest) {
+      throw new Refused(
+        `cannot open ${file}: a newer @outlive/node wrote it (version ${version}, this one knows ${latest}), update the package`,
+      )
+    }
+    return version
+  } finally {
+    if (db.isTransaction) db.exec("ROLLBACK")
+  }
+}
+
+const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal"): void => {
+  versionOf(db, file)
+  const mode = db.prepare("PRAGMA journal_mode = WAL").get()?.journal_mode
+  if (mode !== "wal") {
+    throw new Refused(
+      `cannot open ${file}: its file system has no write-ahead log for SQLite (journal mode ${mode}); use a local disk`,
+    )
+  }
+  db.exec(`PRAGMA synchronous = ${synchronous}`)
+  // Of all who wait here, the first to get the lock creates the tables, and the others find them.
+  db.exec("BEGIN IMMEDIATE")
+  try {
+    const version = versionOfOpen(db)
+    if (version < latest) migrate(db, version)
+    db.exec("COMMIT")
+  } finally {
+    if (db.isTransaction) db.exec("ROLLBACK")
+  }
+}
+
+const versionOfOpen = (db: DatabaseSync): number => pragma(db, "user_version")
+
+/** The database, open as long as the scope. Waits while other processes are in the way. */
+export const open = Effect.fnUntraced(function* (options: {
+  readonly filename: string
+  readonly synchronous: "full" | "normal"
+}): Effect.fn.Return<{ readonly db: DatabaseSync; readonly file: string }, TaskQueueError, Scope.Scope> {
+  if (options.filename === "" || options.filename === ":memory:") {
+    return yield* fail(
+      `cannot open ${JSON.stringify(options.filename)}: a SQLite task queue is a file, use TaskQueueMemory for one in memory`,
+    )
+  }
+  const file = resolve(options.filename)
+  const onError = openError(file)
+  const db = yield* Effect.acquireRelease(
+    Effect.try({ try: () => new DatabaseSync(file, { timeout: 0 }), catch: onError }),
+    (db) => Effect.sync(() => db.close()),
+  )
+  yield* whenFree(() => prepare(db, file, options.synchronous), onError)
+  return { db, file }
+})

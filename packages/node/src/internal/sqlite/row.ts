@@ -1,0 +1,122 @@
+/**
+ * A record as a row, and back.
+ */
+
+import type { SQLInputValue, SQLOutputValue } from "node:sqlite"
+import type { TaskId } from "@outlive/deferred/TaskId"
+import type { ClaimedRecord } from "@outlive/deferred/TaskQueue"
+import type { DeadReason, NewRecord, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+
+/** The columns of a whole record, in the order in which `toRecord` reads them. */
+export const columns = `id, queue, task, version, target, state, priority, eta, token, attempt, crashes, max_crashes, keep,
+  enqueued_at, expires_at, lease, timeout, lease_until, worker, started_at, first_attempt_at, ended_at, reason,
+  cancel_requested, name, retry, headers, payload, result, failure`
+
+/** A row of `columns`, from a statement that returns arrays: those are cheaper to make than objects of thirty keys. */
+export type Row = ReadonlyArray<SQLOutputValue>
+
+/** What a statement that returns arrays gives; the types of node:sqlite know only its objects. */
+export const asRow = (row: unknown): Row | undefined => row as Row | undefined
+export const asRows = (rows: unknown): ReadonlyArray<Row> => rows as ReadonlyArray<Row>
+
+const phases = [undefined, "running", "succeeded", "cancelled", "dead"] as const
+
+export const stateOf = (state: number, eta: number, now: number): TaskState =>
+  phases[state] ?? (eta > now ? "scheduled" : "ready")
+
+const orUndefined = (value: SQLOutputValue | undefined): unknown => (value === null ? undefined : value)
+
+/** The same object for all records without headers, so frozen. */
+const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
+
+const common = (row: Row) => ({
+  id: row[0] as TaskId,
+  task: row[2] as string,
+  version: row[3] as number,
+  queue: row[1] as string,
+  payload: row[27] as string,
+  headers: row[26] === null ? noHeaders : (JSON.parse(row[26] as string) as Record<string, string>),
+  priority: row[6] as number,
+  eta: row[7] as number,
+  name: orUndefined(row[24]) as string | undefined,
+  target: orUndefined(row[4]) as string | undefined,
+  expiresAt: orUndefined(row[14]) as number | undefined,
+  retry: orUndefined(row[25]) as string | undefined,
+  timeout: orUndefined(row[16]) as number | undefined,
+  lease: orUndefined(row[15]) as number | undefined,
+  maxCrashes: row[11] as number,
+  keep: row[12] as number,
+  enqueuedAt: row[13] as number,
+  attempt: row[9] as number,
+  crashes: row[10] as number,
+  cancelRequested: orUndefined(row[23]) as string | undefined,
+  endedAt: orUndefined(row[21]) as number | undefined,
+  reason: orUndefined(row[22]) as DeadReason | undefined,
+  result: orUndefined(row[28]) as string | undefined,
+  failure: orUndefined(row[29]) as string | undefined,
+})
+
+export const toRecord = (row: Row, now: number): TaskRecord => ({
+  ...common(row),
+  state: stateOf(row[5] as number, row[7] as number, now),
+  firstAttemptAt: orUndefined(row[20]) as number | undefined,
+  startedAt: orUndefined(row[19]) as number | undefined,
+  worker: orUndefined(row[18]) as string | undefined,
+  leaseUntil: orUndefined(row[17]) as number | undefined,
+})
+
+export const toClaimed = (row: Row): ClaimedRecord => ({
+  ...common(row),
+  state: "running",
+  firstAttemptAt: row[20] as number,
+  startedAt: row[19] as number,
+  worker: row[18] as string,
+  leaseUntil: row[17] as number,
+  token: row[8] as number,
+})
+
+/** What `enqueue` writes of a record, in the order of `newValues`; the rest starts empty. */
+export const newColumns = [
+  "queue",
+  "task",
+  "version",
+  "target",
+  "priority",
+  "eta",
+  "max_crashes",
+  "keep",
+  "tombstone",
+  "enqueued_at",
+  "expires_at",
+  "lease",
+  "timeout",
+  "name",
+  "retry",
+  "headers",
+  "payload",
+] as const
+
+const headersOf = (record: NewRecord): string | null => {
+  for (const _ in record.headers) return JSON.stringify(record.headers)
+  return null
+}
+
+export const newValues = (record: NewRecord, now: number): Array<SQLInputValue> => [
+  record.queue,
+  record.task,
+  record.version,
+  record.target ?? null,
+  record.priority,
+  Math.max(now, record.eta),
+  record.maxCrashes,
+  record.keep,
+  record.tombstone,
+  now,
+  record.expiresAt ?? null,
+  record.lease ?? null,
+  record.timeout ?? null,
+  record.name ?? null,
+  record.retry ?? null,
+  headersOf(record),
+  record.payload,
+]

@@ -1,0 +1,89 @@
+/**
+ * The tables of a task queue file, as numbered migrations that only go forward. `PRAGMA user_version` counts those that
+ * were applied, `PRAGMA application_id` says whose file it is.
+ *
+ * Times and durations are REAL, which SQLite stores as small integers where it can: an INTEGER column would turn 1e18
+ * into a number that JavaScript cannot read back exactly, and has no infinity.
+ */
+import type { DatabaseSync } from "node:sqlite"
+
+/** "Outl" in ASCII. */
+export const applicationId = 0x4f75746c
+
+/** How `records.state` says it. `scheduled` and `ready` are both waiting: the reader's clock tells them apart. */
+export const State = { waiting: 0, running: 1, succeeded: 2, cancelled: 3, dead: 4 } as const
+
+const migrations: ReadonlyArray<string> = [
+  // The indexes are partial, so a record is in few of them at a time: waiting in `waiting`, running in `running`.
+  //
+  // `waiting` has the lane first (queue, task, target, version: what decides who may claim), then the order of claims
+  // (`seq`, the rowid, ends every index by itself): a claim seeks to the head of each lane, however long the lanes are.
+  `CREATE TABLE records (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    version REAL NOT NULL,
+    target TEXT,
+    state INTEGER NOT NULL,
+    priority REAL NOT NULL,
+    eta REAL NOT NULL,
+    token INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    max_crashes REAL NOT NULL,
+    keep REAL NOT NULL,
+    tombstone REAL NOT NULL,
+    enqueued_at REAL NOT NULL,
+    expires_at REAL,
+    lease REAL,
+    timeout REAL,
+    lease_until REAL,
+    worker TEXT,
+    started_at REAL,
+    first_attempt_at REAL,
+    ended_at REAL,
+    prune_at REAL,
+    reason TEXT,
+    cancel_requested TEXT,
+    name TEXT,
+    retry TEXT,
+    headers TEXT,
+    payload TEXT NOT NULL,
+    result TEXT,
+    failure TEXT
+  ) STRICT;
+  CREATE INDEX waiting ON records (queue, task, target, version, priority DESC, eta) WHERE state = 0;
+  CREATE INDEX running ON records (queue, lease_until) WHERE state = 1;
+  CREATE INDEX expiring ON records (expires_at)
+    WHERE state = 0 AND expires_at IS NOT NULL AND first_attempt_at IS NULL;
+  CREATE INDEX prunable ON records (prune_at) WHERE prune_at IS NOT NULL;
+  CREATE INDEX dead ON records (ended_at) WHERE state = 4;
+  CREATE TABLE names (
+    queue TEXT NOT NULL,
+    name TEXT NOT NULL,
+    id TEXT NOT NULL,
+    until REAL,
+    PRIMARY KEY (queue, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX tombstones ON names (until) WHERE until IS NOT NULL;
+  CREATE TABLE queues (
+    queue TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL,
+    rate REAL,
+    burst REAL NOT NULL,
+    max_concurrent REAL,
+    tokens REAL NOT NULL,
+    tokens_at REAL NOT NULL
+  ) STRICT, WITHOUT ROWID;`,
+]
+
+/** The version of a file whose migrations have all been applied. */
+export const latest = migrations.length
+
+/** Applies what the file lacks. The caller holds the write lock, so that of several processes one does it. */
+export const migrate = (db: DatabaseSync, from: number): void => {
+  for (const migration of migrations.slice(from)) db.exec(migration)
+  if (from === 0) db.exec(`PRAGMA application_id = ${applicationId}`)
+  db.exec(`PRAGMA user_version = ${latest}`)
+}

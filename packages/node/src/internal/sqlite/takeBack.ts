@@ -1,0 +1,63 @@
+/**
+ * What every claim does first: leases that expired come back, and what was not started in time is buried.
+ */
+
+import type { DatabaseSync } from "node:sqlite"
+import type { AttemptFailure } from "@outlive/deferred/TaskRecord"
+import { type Ending, type Held, heldColumns } from "./ending.ts"
+
+/**
+ * How many records one claim takes back and buries at the most, so that a claim after a power cut with many thousands
+ * of expired leases does not hold the lock for seconds. The rest is for the next claim: `nextAt` says it is due.
+ */
+const most = 1000
+
+interface Lost extends Held {
+  readonly worker: string
+  readonly crashes: number
+  readonly max_crashes: number
+}
+
+export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) => void) => {
+  // From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
+  const expiredLeases = db.prepare(
+    `WITH RECURSIVE running (queue) AS (
+       SELECT min(queue) FROM records WHERE state = 1
+       UNION ALL
+       SELECT (SELECT min(queue) FROM records WHERE state = 1 AND queue > running.queue) FROM running
+       WHERE running.queue IS NOT NULL
+     )
+     SELECT ${heldColumns
+       .split(", ")
+       .map((column) => `records.${column}`)
+       .join(", ")}, worker, crashes, max_crashes
+     FROM running CROSS JOIN records ON state = 1 AND records.queue = running.queue AND lease_until <= ?
+     WHERE running.queue IS NOT NULL LIMIT ${most}`,
+  )
+  const crash = db.prepare("UPDATE records SET crashes = crashes + 1 WHERE seq = ?")
+  const expired = db.prepare(
+    `SELECT ${heldColumns} FROM records INDEXED BY expiring
+     WHERE state = 0 AND first_attempt_at IS NULL AND expires_at <= ? LIMIT ${most}`,
+  )
+
+  return (now) => {
+    for (const record of expiredLeases.all(now) as unknown as ReadonlyArray<Lost>) {
+      const failure: AttemptFailure = {
+        attempt: record.attempt,
+        at: now,
+        kind: "crash",
+        tag: "Crashed",
+        message: `worker ${record.worker} did not extend its lease`,
+      }
+      const text = JSON.stringify(failure)
+      crash.run(record.seq)
+      ending.letGo(record)
+      if (record.cancel_requested === null && record.crashes >= record.max_crashes) {
+        ending.bury(record, { reason: "Crashed", failure: text }, now)
+      } else ending.waitAgain(record, { eta: now, attempt: record.attempt, failure: text }, now)
+    }
+    for (const record of expired.all(now) as unknown as ReadonlyArray<Held>) {
+      ending.bury(record, { reason: "Expired", failure: record.failure }, now)
+    }
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * The token bucket behind a queue's rate: it holds at most `burst` tokens, gains `rate` of them a second, and every
+ * started attempt costs one. Pure functions of the time given.
+ */
+export interface TokenBucket {
+  readonly tokens: number
+  /** When `tokens` was true. */
+  readonly at: number
+}
+
+export interface Rate {
+  /** Tokens per second. */
+  readonly rate: number
+  readonly burst: number
+}
+
+export const full = (rate: Rate, now: number): TokenBucket => ({ tokens: rate.burst, at: now })
+
+/** The bucket at a later time. A clock that moved back gains nothing and loses nothing. */
+export const refill = (bucket: TokenBucket, { burst, rate }: Rate, now: number): TokenBucket =>
+  now <= bucket.at
+    ? { tokens: Math.min(burst, bucket.tokens), at: bucket.at }
+    : { tokens: Math.min(burst, bucket.tokens + ((now - bucket.at) * rate) / 1000), at: now }
+
+/** Whole tokens; a hair below one is one, so that `nextAt` is a time at which there is one. */
+export const available = (bucket: TokenBucket): number => Math.max(0, Math.floor(bucket.tokens + 1e-9))
+
+/** When there will be a token; `undefined` when never. */
+export const nextAt = (bucket: TokenBucket, { rate }: Rate): number | undefined => {
+  if (available(bucket) >= 1) return bucket.at
+  return rate > 0 ? Math.ceil(bucket.at + ((1 - bucket.tokens) * 1000) / rate) : undefined
+}
