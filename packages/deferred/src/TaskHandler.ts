@@ -25,11 +25,16 @@ export interface Handler<Name extends string> {
 }
 
 /**
- * A handler as a worker sees it: everything it needs is inside, also the services of the schemas.
+ * A handler as a worker sees it.
  *
  * @since 0.1.0
  */
 export interface TaskHandler {
+  /**
+   * What the handler and the schemas need. Whoever runs `execute` or `encodeExit` provides it, together with
+   * `TaskContext`; its own clock, logger and span go over it.
+   */
+  readonly services: Context.Context<never>
   /** Decodes the payload of a version and runs the handler on it, in a scope of its own, within `timeout` milliseconds. */
   readonly execute: (options: {
     readonly version: number
@@ -56,22 +61,19 @@ export const make = Effect.fnUntraced(function* (
   codec: TaskCodec,
   handle: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown, unknown>,
 ): Effect.fn.Return<TaskHandler, never, unknown> {
-  const services = Context.omit(
-    Scope.Scope,
-    Tracer.ParentSpan,
-  )(yield* Effect.context<unknown>()) as Context.Context<unknown>
-  const run = (payload: unknown, context: TaskContext["Service"]): Effect.Effect<unknown, unknown> =>
-    Effect.updateContext(
-      Effect.scoped(Effect.suspend(() => handle(payload, context))) as Effect.Effect<unknown, unknown, unknown>,
-      // The runner's own context wins: its clock, its logger, the attempt's span.
-      (runner: Context.Context<never>) => Context.add(Context.merge(services, runner), TaskContext, context),
-    )
+  const services = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<unknown>())
+  const attempt = (payload: unknown, context: TaskContext["Service"]) =>
+    Effect.scoped(Effect.suspend(() => handle(payload, context))) as Effect.Effect<unknown, unknown>
   return {
-    run,
+    services: services as Context.Context<never>,
+    run: (payload, context) =>
+      Effect.updateContext(attempt(payload, context), (runner: Context.Context<never>) =>
+        Context.add(Context.merge(services, runner), TaskContext, context),
+      ),
     execute: ({ version, payload, timeout, context }) => {
       const work = Effect.flatMap(
-        Effect.provideContext(codec.decodePayload(version, payload), services) as Effect.Effect<unknown, Undecodable>,
-        (decoded) => run(decoded, context),
+        codec.decodePayload(version, payload) as Effect.Effect<unknown, Undecodable>,
+        (decoded) => attempt(decoded, context),
       )
       if (timeout === undefined) return work
       return Effect.timeoutOrElse(work, {
@@ -79,7 +81,6 @@ export const make = Effect.fnUntraced(function* (
         orElse: () => Effect.fail(new TaskTimeout({ timeout })),
       })
     },
-    encodeExit: (exit) =>
-      Effect.provideContext(codec.encodeExit(exit), services) as Effect.Effect<string, Schema.SchemaError>,
+    encodeExit: (exit) => codec.encodeExit(exit) as Effect.Effect<string, Schema.SchemaError>,
   }
 })

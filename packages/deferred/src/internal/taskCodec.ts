@@ -25,46 +25,67 @@ export const makeTaskCodec = (schemas: {
   readonly success: Schema.Top
   readonly error: Schema.Top
 }): TaskCodec => {
-  const payload = textOf(schemas.payload)
-  const encode = Schema.encodeUnknownEffect(payload)
-  const decode = Schema.decodeUnknownEffect(payload)
+  const json = Schema.toCodecJson(schemas.payload)
+  const encode = Schema.encodeUnknownEffect(json)
+  const decode = Schema.decodeUnknownEffect(json)
   const check = Schema.decodeUnknownEffect(Schema.toType(schemas.payload))
   const current = schemas.older.length + 1
-  const decoders = schemas.older.map((older) => Schema.decodeUnknownEffect(textOf(older.schema)))
-  // Codecs of exits are built when first needed: most processes only enqueue, or only run.
-  let exits: Pick<TaskCodec, "encodeExit" | "decodeExit"> | undefined
-  const exitCodec = (): Pick<TaskCodec, "encodeExit" | "decodeExit"> => {
-    if (exits !== undefined) return exits
-    const failures = Schema.Union([schemas.error, PermanentTaskFailure, SingularTaskFailure, TaskTimeout])
-    const exit = textOf(Schema.Exit(schemas.success, failures, Schema.Defect()))
-    exits = { encodeExit: Schema.encodeUnknownEffect(exit), decodeExit: Schema.decodeEffect(exit) }
-    return exits
-  }
+  const decoders = schemas.older.map((older) => Schema.decodeUnknownEffect(Schema.toCodecJson(older.schema)))
   const makePayload = (input: unknown) =>
     Effect.mapError(schemas.payload.makeEffect(input), (issue) => new Schema.SchemaError(issue))
+  // Codecs of exits are built when first needed: most processes only enqueue, or only run.
+  const encodeSuccess = lazy(() => Schema.encodeUnknownEffect(Schema.toCodecJson(schemas.success)))
+  const exit = lazy(() => {
+    const failures = Schema.Union([schemas.error, PermanentTaskFailure, SingularTaskFailure, TaskTimeout])
+    return Schema.toCodecJson(Schema.Exit(schemas.success, failures, Schema.Defect()))
+  })
+  const encodeExit = lazy(() => Schema.encodeUnknownEffect(exit()))
+  const decodeExit = lazy(() => Schema.decodeUnknownEffect(exit()))
 
   return {
     makePayload,
-    encodePayload: (input) => Effect.flatMap(makePayload(input), encode),
+    encodePayload: (input) => Effect.map(Effect.flatMap(makePayload(input), encode), toText),
     decodePayload: (version, text) => {
-      if (version === current) return Effect.mapError(decode(text), undecodable)
+      const value = fromText(text)
+      if (value instanceof Undecodable) return Effect.fail(value)
+      if (version === current) return Effect.mapError(decode(value), undecodable)
       const decoder = decoders[version - 1]
       if (decoder === undefined) {
         return Effect.fail(new Undecodable({ message: `payload version ${version} is not among 1 to ${current}` }))
       }
-      return decoder(text).pipe(
+      return decoder(value).pipe(
         Effect.flatMap((old) => Effect.try({ try: () => upcast(schemas.older, version, old), catch: undecodable })),
         Effect.flatMap(check),
         Effect.mapError(undecodable),
       )
     },
-    encodeExit: (exit) => exitCodec().encodeExit(exit),
-    decodeExit: (text) => exitCodec().decodeExit(text),
+    // A success is by far the most frequent exit, and its place in the text is known.
+    encodeExit: (ended) =>
+      ended._tag === "Success"
+        ? Effect.map(encodeSuccess()(ended.value), (value) => `{"_tag":"Success","value":${toText(value)}}`)
+        : Effect.map(encodeExit()(ended), toText),
+    decodeExit: (text) => Effect.suspend(() => decodeExit()(JSON.parse(text))),
   }
 }
 
-/** The codec of the JSON text of a schema. */
-const textOf = <S extends Schema.Top>(schema: S) => Schema.fromJsonString(Schema.toCodecJson(schema))
+const lazy = <A>(make: () => A): (() => A) => {
+  let made: { readonly value: A } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}
+
+/** JSON has no undefined: the codec writes it as null. */
+const toText = (value: unknown): string => JSON.stringify(value ?? null)
+
+const fromText = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    return undecodable(error)
+  }
+}
 
 const upcast = (older: ReadonlyArray<Older>, version: number, payload: unknown): unknown =>
   older.slice(version - 1).reduce((value, step) => step.upcast(value as never), payload)

@@ -3,10 +3,12 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as References from "effect/References"
@@ -14,16 +16,19 @@ import * as Tracer from "effect/Tracer"
 import * as Outcome from "../../Outcome.ts"
 import * as RetryPolicy from "../../RetryPolicy.ts"
 import type * as Task from "../../Task.ts"
-import type { TaskContext } from "../../TaskContext.ts"
+import { TaskContext } from "../../TaskContext.ts"
 import type { TaskHandler } from "../../TaskHandler.ts"
 import type { ClaimedRecord, Settlement, TaskQueue } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
 import { withoutInterrupts } from "../taskCodec.ts"
 
-/** A task with its handler. */
+/** A task with its handler and the context that its attempts start from. */
 export interface Known {
   readonly task: Task.Any
   readonly handler: TaskHandler
+  readonly context: Context.Context<never>
+  /** Somebody may see spans: the tracer is not Effect's own, which keeps nothing. */
+  readonly traced: boolean
 }
 
 /** A record under way in this worker. */
@@ -37,28 +42,46 @@ export interface Slot {
 }
 
 /**
- * Runs the handler and gives the settlement; `undefined` when nothing may be written. It does not fail. It is to be run
- * by an uninterruptible fiber: an interruption then ends the handler, and nothing of what follows.
+ * Runs the handler in a fiber of its own, which begins at once, and gives the settlement; `undefined` when nothing may be
+ * written. It does not fail. The fiber is uninterruptible but for the handler: an interruption ends the handler, and
+ * nothing of what writes down its outcome.
  */
-export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Effect.Effect<Settlement | undefined> => {
+export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber<Settlement | undefined> => {
   const { known, record } = slot
+  const context = contextOf(queue, record)
   const work = known.handler.execute({
     version: record.version,
     payload: record.payload,
     timeout: record.timeout,
-    context: contextOf(queue, record),
+    context,
   })
-  return Effect.exit(Effect.interruptible(traced(work, record))).pipe(
-    Effect.flatMap((exit) => settlementOf(slot, exit)),
-    Effect.provideService(References.CurrentLogAnnotations, {
-      task: record.task,
-      taskId: record.id,
-      attempt: record.attempt,
-    }),
+  const caller = record.headers.traceparent
+  const observed = known.traced || caller !== undefined ? traced(work, record, caller) : work
+  const program = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => settlementOf(slot, exit))
+  const annotations = { task: record.task, taskId: record.id, attempt: record.attempt }
+  const services = Context.add(
+    Context.add(known.context, TaskContext, context),
+    References.CurrentLogAnnotations,
+    annotations,
   )
+  return Effect.runForkWith(services)(program, { uninterruptible: true })
 }
 
-const settlementOf = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit<unknown, unknown>) {
+const settlementOf = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Effect<Settlement | undefined> => {
+  if (exit._tag === "Failure" || slot.stop !== undefined || slot.known.task.settings.keep === 0) {
+    return settlementOfAny(slot, exit)
+  }
+  // By far the most frequent way, and the shortest.
+  return Effect.matchCauseEffect(slot.known.handler.encodeExit(exit), {
+    onSuccess: (result) =>
+      Effect.as(logSuccess, { id: slot.record.id, token: slot.record.token, _tag: "Succeed" as const, result }),
+    onFailure: () => settlementOfAny(slot, exit),
+  })
+}
+
+const logSuccess = Effect.logDebug("task succeeded")
+
+const settlementOfAny = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit<unknown, unknown>) {
   const { known, record } = slot
   const { settings } = known.task
   const lease = { id: record.id, token: record.token }
@@ -77,7 +100,7 @@ const settlementOf = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit<un
   }
   switch (outcome._tag) {
     case "Succeeded":
-      yield* Effect.logDebug("task succeeded")
+      yield* logSuccess
       return { ...lease, _tag: "Succeed", result } satisfies Settlement
     case "Abandoned":
       yield* Effect.logWarning("the lease was lost, the attempt was interrupted; another worker owns the record")
@@ -176,22 +199,33 @@ const failureOf = (
 const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
   Exit.isFailure(exit) ? Cause.fromReasons(withoutInterrupts(exit.cause)) : Cause.empty
 
+/** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
 const contextOf = (queue: TaskQueue["Service"], record: ClaimedRecord): TaskContext["Service"] => ({
   id: record.id,
   task: record.task,
   queue: record.queue,
-  name: Option.fromUndefinedOr(record.name),
   attempt: record.attempt,
   crashes: record.crashes,
-  eta: DateTime.makeUnsafe(record.eta),
-  enqueuedAt: DateTime.makeUnsafe(record.enqueuedAt),
-  firstAttemptAt: DateTime.makeUnsafe(record.firstAttemptAt),
   headers: record.headers,
-  deadline: Option.map(Option.fromUndefinedOr(record.timeout), (timeout) =>
-    DateTime.makeUnsafe(record.startedAt + timeout),
-  ),
-  previousFailure:
-    record.failure === undefined ? Option.none() : Option.some(JSON.parse(record.failure) as AttemptFailure),
+  get name() {
+    return Option.fromUndefinedOr(record.name)
+  },
+  get eta() {
+    return DateTime.makeUnsafe(record.eta)
+  },
+  get enqueuedAt() {
+    return DateTime.makeUnsafe(record.enqueuedAt)
+  },
+  get firstAttemptAt() {
+    return DateTime.makeUnsafe(record.firstAttemptAt)
+  },
+  get deadline() {
+    const { startedAt, timeout } = record
+    return timeout === undefined ? Option.none() : Option.some(DateTime.makeUnsafe(startedAt + timeout))
+  },
+  get previousFailure() {
+    return record.failure === undefined ? Option.none() : Option.some(JSON.parse(record.failure) as AttemptFailure)
+  },
   extend: (duration) =>
     Effect.clockWith((clock) => {
       const now = clock.currentTimeMillisUnsafe()
@@ -207,8 +241,12 @@ const contextOf = (queue: TaskQueue["Service"], record: ClaimedRecord): TaskCont
  * The attempt's span: a child of the caller's for a first attempt that was due at once, only linked to it for retries
  * and delayed work, whose caller's trace has long ended.
  */
-const traced = (work: Effect.Effect<unknown, unknown>, record: ClaimedRecord): Effect.Effect<unknown, unknown> => {
-  const caller = callerOf(record.headers.traceparent)
+const traced = (
+  work: Effect.Effect<unknown, unknown>,
+  record: ClaimedRecord,
+  traceparent: string | undefined,
+): Effect.Effect<unknown, unknown> => {
+  const caller = callerOf(traceparent)
   const prompt = record.attempt === 1 && record.eta <= record.enqueuedAt
   const lineage =
     caller === undefined

@@ -39,8 +39,6 @@ export const makeCrew = Effect.fnUntraced(function* (
   const slots = new Set<Slot>()
   const idle = yield* Latch.make(true)
   const settlements = yield* makeSettlements(queue)
-  // Attempts begin with the worker's context less what belongs to the place where its layer was built.
-  const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>()) as Context.Context<never>
   let finished = 0
   let returned = 0
 
@@ -52,7 +50,7 @@ export const makeCrew = Effect.fnUntraced(function* (
     idle.closeUnsafe()
     lane.running++
     // Starts here and now: no fiber waits for its turn, and none is ever parked on a semaphore.
-    const fiber = Effect.runForkWith(base)(runAttempt(queue, slot), { uninterruptible: true })
+    const fiber = runAttempt(queue, slot)
     slot.interrupt = () => fiber.interruptUnsafe()
     // What the handler's first steps set off may have run on this stack already, and asked it to stop.
     if (slot.stop !== undefined) slot.interrupt()
@@ -168,9 +166,14 @@ export const makeCrew = Effect.fnUntraced(function* (
 /** The tasks by every name that records of theirs may have. */
 const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>) {
   const known = new Map<string, Known>()
+  // Attempts begin with the worker's context less what belongs to the place where its layer was built.
+  const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
+  const traced = base.mapUnsafe.has(Tracer.Tracer.key)
   for (const task of tasks) {
     const handler = yield* TaskHandler.key(task.taskName)
-    for (const name of [task.taskName, ...task.settings.aliases]) known.set(name, { task, handler })
+    // The worker's clock, logger and tracer go over the handler's.
+    const context = Context.merge(handler.services, base) as Context.Context<never>
+    for (const name of [task.taskName, ...task.settings.aliases]) known.set(name, { task, handler, context, traced })
   }
   return known
 })
