@@ -32,11 +32,9 @@ interface Run {
 
 export const makeLanes = (db: DatabaseSync): Lanes => {
   const where = "FROM records INDEXED BY waiting WHERE state = 0 AND queue = ? AND task = ? AND target IS ?"
-  const newestRun = db.prepare(
-    `SELECT version, priority ${where} AND version <= ? ORDER BY version DESC, priority DESC LIMIT 1`,
-  )
-  const olderRun = db.prepare(
-    `SELECT version, priority ${where} AND version < ? ORDER BY version DESC, priority DESC LIMIT 1`,
+  // Versions upwards: the way in which the index has each one's highest priority first.
+  const nextLane = db.prepare(
+    `SELECT version, priority ${where} AND version > ? AND version <= ? ORDER BY version, priority DESC LIMIT 1`,
   )
   const lowerRun = db.prepare(
     `SELECT version, priority ${where} AND version = ? AND priority < ? ORDER BY priority DESC LIMIT 1`,
@@ -57,13 +55,14 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
   ) => {
     for (const task of params.tasks) {
       for (const target of [null, ...new Set(params.targets)]) {
-        let lane = newestRun.get(queue, task.name, target, task.maxVersion) as Run | undefined
-        while (lane !== undefined) {
-          let run: Run | undefined = lane
+        let below = Number.NEGATIVE_INFINITY
+        while (true) {
+          let run = nextLane.get(queue, task.name, target, below, task.maxVersion) as Run | undefined
+          if (run === undefined) break
+          below = run.version
           while (run !== undefined && visit(task.name, target, run) === "down") {
             run = lowerRun.get(queue, task.name, target, run.version, run.priority) as Run | undefined
           }
-          lane = olderRun.get(queue, task.name, target, lane.version) as Run | undefined
         }
       }
     }
