@@ -65,7 +65,7 @@ export class MemoryQueue {
 
   /** When a claim like this one could next find something, by time alone. */
   nextAt(params: ClaimParams): number | undefined {
-    if (this.limits.paused) return undefined
+    if (this.limits.paused || this.limits.rate === 0) return undefined
     const rate = this.rate()
     const tokenAt = rate === undefined ? params.now : TokenBucket.nextAt(this.bucket, rate)
     if (tokenAt === undefined) return undefined
@@ -83,7 +83,7 @@ export class MemoryQueue {
   }
 
   private slots(now: number): number {
-    if (this.limits.paused) return 0
+    if (this.limits.paused || this.limits.rate === 0) return 0
     const rate = this.rate()
     if (rate !== undefined) this.bucket = TokenBucket.refill(this.bucket, rate, now)
     const tokens = rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(this.bucket)

@@ -1,0 +1,8 @@
+/**
+ * Everything in `@outlive/deferred/testing`, one namespace a module. Each is also an entry of its own: `@outlive/deferred/testing/TaskQueueTest`.
+ *
+ * Written by `node scripts/boundaries.mjs --write`.
+ *
+ * @since 0.1.0
+ */
+export * as TaskQueueTest from "./TaskQueueTest.ts"
