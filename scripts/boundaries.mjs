@@ -140,8 +140,8 @@ const checkNames = (files, src) =>
     if (/^(utils?|common|misc|helpers?|shared|lib)$/i.test(name)) {
       return refuse(`"${name}" says nothing: name the file by the concept it holds`)
     }
-    if (path.startsWith("internal/")) {
-      return /^internal\/([a-z][A-Za-z0-9]*\/)*[a-z][A-Za-z0-9]*\.ts$/.test(path)
+    if (/^(testing\/)?internal\//.test(path)) {
+      return /^(testing\/)?internal\/([a-z][A-Za-z0-9]*\/)*[a-z][A-Za-z0-9]*\.ts$/.test(path)
         ? []
         : refuse("private files are camelCase: internal/someThing.ts")
     }
