@@ -44,7 +44,7 @@ export interface Ending {
 
 export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): Ending => {
   const finish = db.prepare(
-    `UPDATE records SET state = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?, worker = NULL,
+    `UPDATE records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?, worker = NULL,
        lease_until = NULL WHERE seq = ?`,
   )
   const forget = db.prepare("DELETE FROM records WHERE seq = ?")
@@ -57,14 +57,28 @@ export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): 
   const end = (
     record: Held,
     state: number,
-    how: { readonly reason?: DeadReason; readonly result?: string | undefined; readonly failure: string | null },
+    how: {
+      readonly attempt?: number
+      readonly reason?: DeadReason
+      readonly result?: string | undefined
+      readonly failure: string | null
+    },
     now: number,
   ) => {
     const keep = state === State.dead ? Number.POSITIVE_INFINITY : record.keep
     if (keep === 0) forget.run(record.seq)
     else {
       const pruneAt = Number.isFinite(keep) ? now + keep : null
-      finish.run(state, now, pruneAt, how.reason ?? null, how.result ?? null, how.failure, record.seq)
+      finish.run(
+        state,
+        how.attempt ?? record.attempt,
+        now,
+        pruneAt,
+        how.reason ?? null,
+        how.result ?? null,
+        how.failure,
+        record.seq,
+      )
     }
     if (record.name !== null) entomb.run(now + record.tombstone, record.queue, record.name, record.id)
     touched.end(record.id)
@@ -75,7 +89,7 @@ export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): 
     cancel: (record, now) => end(record, State.cancelled, { failure: record.failure }, now),
     bury: (record, how, now) => end(record, State.dead, how, now),
     waitAgain: (record, { attempt, eta, failure }, now) => {
-      if (record.cancel_requested !== null) return end(record, State.cancelled, { failure }, now)
+      if (record.cancel_requested !== null) return end(record, State.cancelled, { attempt, failure }, now)
       wait.run(Math.max(now, eta), attempt, failure, record.seq)
       touched.waiting(record.queue)
     },

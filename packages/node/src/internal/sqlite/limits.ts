@@ -62,7 +62,7 @@ export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
           maxConcurrent: row.max_concurrent ?? undefined,
         }
   const allow = (queue: string, row: QueueRow, bucket: TokenBucket.TokenBucket): Allowance => {
-    if (row.paused === 1) return { count: 0, hasSlot: false, tokenAt: undefined }
+    if (row.paused === 1 || row.rate === 0) return { count: 0, hasSlot: false, tokenAt: undefined }
     const rate = rateOf(row)
     const tokens = rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(bucket)
     const slots =
