@@ -2,7 +2,7 @@
  * Opening a task queue file. Nothing is written to a file before it is known to be ours or new.
  */
 
-import { accessSync, constants, statSync } from "node:fs"
+import { statSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { TaskQueueError } from "@outlive/deferred/TaskQueue"
@@ -26,12 +26,7 @@ const whyNot = (file: string): string => {
   if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
     return `cannot open ${file}: it is a folder, give the name of a file in it`
   }
-  try {
-    accessSync(folder, constants.W_OK)
-  } catch {
-    return `cannot open ${file}: this process may not write the folder ${folder}, where SQLite keeps its -wal and -shm files`
-  }
-  return `cannot open ${file}: this process may not read and write it`
+  return `cannot open ${file}: this process may not read and write it, or not write its folder, where SQLite keeps a -wal and a -shm file`
 }
 
 const openError =
@@ -101,15 +96,15 @@ const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal")
   // Of all who wait here, the first to get the lock creates the tables, and the others find them.
   db.exec("BEGIN IMMEDIATE")
   try {
-    const version = versionOfOpen(db)
+    const version = pragma(db, "user_version")
     if (version < latest) migrate(db, version)
+    // SQLite opens what it may only read all the same, and says so at the first write: that shall be here.
+    else db.exec(`PRAGMA user_version = ${version}`)
     db.exec("COMMIT")
   } finally {
     if (db.isTransaction) db.exec("ROLLBACK")
   }
 }
-
-const versionOfOpen = (db: DatabaseSync): number => pragma(db, "user_version")
 
 /** The database, open as long as the scope. Waits while other processes are in the way. */
 export const open = Effect.fnUntraced(function* (options: {
