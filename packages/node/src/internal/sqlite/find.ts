@@ -6,7 +6,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Count, Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"
 import type { DeadReason, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
-import { asRow, asRows, columns, stateOf, toRecord } from "./row.ts"
+import { asRow, asRows, columns, toRecord } from "./row.ts"
 
 export const makeGet = (
   db: DatabaseSync,
@@ -81,19 +81,50 @@ export const makeFind = (db: DatabaseSync): ((params: FindParams) => Page) => {
   }
 }
 
+/**
+ * One statement for each index that has all that is counted: the rows themselves, with their payloads, are not read, and
+ * waiting and ended records come in the order of their groups.
+ */
 export const makeCounts = (db: DatabaseSync): ((filter: Filter, now: number) => ReadonlyArray<Count>) => {
   const cached = makeCached(db)
+  const parts = [
+    {
+      states: ["scheduled", "ready"],
+      select: "SELECT queue, task, NULL, count(*) - sum(eta <= ?), sum(eta <= ?) FROM records INDEXED BY waiting",
+      where: "state = 0",
+      groups: "queue, task",
+    },
+    {
+      states: ["running"],
+      select: "SELECT queue, task, NULL, count(*) FROM records INDEXED BY running",
+      where: "state = 1",
+      groups: "queue, task",
+    },
+    {
+      states: ["succeeded", "cancelled", "dead"],
+      select: `SELECT queue, task, reason, sum(state = 2), sum(state = 3), sum(state = 4)
+        FROM records INDEXED BY ended`,
+      where: "state >= 2",
+      groups: "queue, task, state, reason",
+    },
+  ] as const satisfies ReadonlyArray<{ readonly states: ReadonlyArray<TaskState>; [text: string]: unknown }>
+
   return (filter, now) => {
     const { conditions, values } = conditionsOf(filter, now)
-    const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`
-    const sql = `SELECT queue, task, state, state = 0 AND eta > ?, reason, count(*) FROM records ${where}
-      GROUP BY 1, 2, 3, 4, 5`
-    return asRows(cached(sql).all(now, ...values)).map((row) => ({
-      queue: row[0] as string,
-      task: row[1] as string,
-      state: stateOf(row[2] as number, row[3] as number, 0),
-      reason: (row[4] as DeadReason | null) ?? undefined,
-      count: row[5] as number,
-    }))
+    const counts: Array<Count> = []
+    for (const { groups, select, states, where } of parts) {
+      if (filter.state !== undefined && !(states as ReadonlyArray<TaskState>).includes(filter.state)) continue
+      const sql = `${select} WHERE ${[where, ...conditions].join(" AND ")} GROUP BY ${groups}`
+      const times = where === "state = 0" ? [now, now] : []
+      for (const row of asRows(cached(sql).all(...times, ...values))) {
+        states.forEach((state, index) => {
+          const count = row[3 + index] as number
+          if (count === 0) return
+          const reason = (row[2] as DeadReason | null) ?? undefined
+          counts.push({ queue: row[0] as string, task: row[1] as string, state, reason, count })
+        })
+      }
+    }
+    return counts
   }
 }

@@ -18,6 +18,7 @@ const migrations: ReadonlyArray<string> = [
   //
   // `waiting` has the lane first (queue, task, target, version: what decides who may claim), then the order of claims
   // (`seq`, the rowid, ends every index by itself): a claim seeks to the head of each lane, however long the lanes are.
+  // `ended` has what `counts` groups by.
   `CREATE TABLE records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -57,6 +58,7 @@ const migrations: ReadonlyArray<string> = [
   CREATE INDEX running ON records (queue, lease_until) WHERE state = 1;
   CREATE INDEX expiring ON records (expires_at)
     WHERE state = 0 AND expires_at IS NOT NULL AND first_attempt_at IS NULL;
+  CREATE INDEX ended ON records (queue, task, state, reason) WHERE state >= 2;
   CREATE INDEX prunable ON records (prune_at) WHERE prune_at IS NOT NULL;
   CREATE INDEX dead ON records (ended_at) WHERE state = 4;
   CREATE TABLE names (
