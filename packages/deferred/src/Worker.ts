@@ -35,6 +35,10 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
   readonly prefetch?: number | undefined
   /** How long shutdown waits for running attempts before it interrupts and releases them. Default 20 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
+  /** How often it prunes what need not be kept any longer, give or take half of it. Default 1 minute. */
+  readonly pruneEvery?: Duration.Input | undefined
+  /** How long dead letters stay. Default: for ever, until they are redriven or removed. */
+  readonly keepDead?: Duration.Input | undefined
   /** For ledgers and logs. Default: the instance's id. */
   readonly id?: string | undefined
 }

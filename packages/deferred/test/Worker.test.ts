@@ -373,6 +373,28 @@ describe("Worker", () => {
     }),
   )
 
+  it.effect("prunes records when their time to be kept is over, and dead letters when told to", () =>
+    Effect.gen(function* () {
+      const done = yield* Greet.defer(user)
+      const dead = yield* Greet.defer({ userId: "nobody" })
+      yield* pass("23 hours")
+      assert.strictEqual(yield* done.state, "succeeded")
+      yield* pass("2 hours")
+      assert.strictEqual((yield* Effect.flip(done.state))._tag, "TaskNotFound")
+      assert.strictEqual(yield* dead.state, "dead")
+      yield* pass("6 days")
+      assert.strictEqual((yield* Effect.flip(dead.state))._tag, "TaskNotFound")
+    }).pipe(
+      Effect.provide(
+        greeting(
+          ({ userId }) =>
+            userId === "nobody" ? Effect.fail(new NoSuchUser({ userId })) : hello({ userId }, undefined as never),
+          { pruneEvery: "10 minutes", keepDead: "7 days" },
+        ),
+      ),
+    ),
+  )
+
   it.effect("does not begin on a frontend", () =>
     Effect.gen(function* () {
       const built = Layer.build(

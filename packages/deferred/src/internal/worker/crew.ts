@@ -16,6 +16,7 @@ import type { Options } from "../../Worker.ts"
 import { type Known, runAttempt, type Slot } from "./attempt.ts"
 import { type Lane, makeClaims } from "./claims.ts"
 import { heartbeats } from "./heartbeats.ts"
+import { maintenance } from "./maintenance.ts"
 import { makeSettlements } from "./settlements.ts"
 
 /** What a drain did. */
@@ -137,6 +138,7 @@ export const makeCrew = Effect.fnUntraced(function* (
     Effect.forkScoped,
   )
   yield* Effect.forkScoped(claims.run)
+  yield* Effect.forkScoped(maintenance(queue, options))
 
   const drainTimeout = options.drainTimeout ?? "20 seconds"
   const drain: Effect.Effect<Drained> = Effect.gen(function* () {
