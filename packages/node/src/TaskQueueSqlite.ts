@@ -19,7 +19,7 @@ import { makeChanges } from "./internal/sqlite/changes.ts"
 import { makeClaim } from "./internal/sqlite/claim.ts"
 import { makeEnding } from "./internal/sqlite/ending.ts"
 import { makeEnqueue } from "./internal/sqlite/enqueue.ts"
-import { failure, isBusy } from "./internal/sqlite/failure.ts"
+import { failure } from "./internal/sqlite/failure.ts"
 import { makeCounts, makeFind, makeGet } from "./internal/sqlite/find.ts"
 import { makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
 import { makeLanes } from "./internal/sqlite/lanes.ts"
@@ -61,10 +61,9 @@ export const make = Effect.fnUntraced(function* (
   const changes = yield* makeChanges(() => {
     try {
       return (dataVersion.get() as { readonly data_version: number }).data_version
-    } catch (cause) {
-      // A later look sees it.
-      if (isBusy(cause)) return undefined
-      throw cause
+    } catch {
+      // Only a hint is late. If something is wrong with the file, the calls say so.
+      return undefined
     }
   })
   const touched = new Touched()

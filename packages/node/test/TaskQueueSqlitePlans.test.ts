@@ -9,7 +9,7 @@ import { makeClaim } from "../src/internal/sqlite/claim.ts"
 import { makeEnding } from "../src/internal/sqlite/ending.ts"
 import { makeEnqueue } from "../src/internal/sqlite/enqueue.ts"
 import { failure } from "../src/internal/sqlite/failure.ts"
-import { makeGet } from "../src/internal/sqlite/find.ts"
+import { makeCounts, makeGet } from "../src/internal/sqlite/find.ts"
 import { makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
 import { makeLanes } from "../src/internal/sqlite/lanes.ts"
 import { makeLimits } from "../src/internal/sqlite/limits.ts"
@@ -43,8 +43,8 @@ const record = (number: number, payload: string): NewRecord => ({
   keep: 0,
 })
 
-describe("the statements of transactions", () => {
-  it.effect("search by an index and sort nothing, so their cost does not grow with the queue", () =>
+describe("the statements", () => {
+  it.effect("of transactions search by an index and sort nothing, so their cost does not grow with the queue", () =>
     Effect.gen(function* () {
       const db = yield* newDatabase
       const plain = db.prepare.bind(db)
@@ -71,6 +71,24 @@ describe("the statements of transactions", () => {
         const plan = plain(`EXPLAIN QUERY PLAN ${sql}`).all()
         for (const { detail } of plan) assert.notMatch(String(detail), /SCAN (records|names|queues)|TEMP B-TREE/, sql)
       }
+    }),
+  )
+
+  it.effect("of a count read what waits and what has ended from an index alone", () =>
+    Effect.gen(function* () {
+      const db = yield* newDatabase
+      const plain = db.prepare.bind(db)
+      const plans: Array<string> = []
+      db.prepare = (sql) => {
+        plans.push(
+          ...plain(`EXPLAIN QUERY PLAN ${sql}`)
+            .all()
+            .map(({ detail }) => String(detail)),
+        )
+        return plain(sql)
+      }
+      makeCounts(db)({}, 0)
+      for (const index of ["waiting", "ended"]) assert.include(plans, `SCAN records USING COVERING INDEX ${index}`)
     }),
   )
 })

@@ -1,7 +1,6 @@
 /**
  * What people do to records: scheduled | ready ──► cancelled, and dead ──► ready.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { CancelOutcome, RedriveOutcome } from "@outlive/deferred/TaskQueue"

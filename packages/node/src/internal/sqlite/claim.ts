@@ -1,7 +1,6 @@
 /**
  * ready ──► running.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimedRecord, ClaimParams, ClaimResult } from "@outlive/deferred/TaskQueue"
 import type { Lanes } from "./lanes.ts"
@@ -17,12 +16,13 @@ export const makeClaim = (
   limits: Limits,
   takeBack: (now: number) => void,
 ): ((params: ClaimParams) => ClaimResult) => {
+  // Written and read apart: RETURNING would build a temporary table for every record.
   const start = db.prepare(
-    `UPDATE records SET state = 1, worker = ?, started_at = ?2, first_attempt_at = coalesce(first_attempt_at, ?2),
-       lease_until = ?2 + coalesce(lease, ?3), attempt = attempt + 1, token = token + 1
-     WHERE seq = ?4 RETURNING ${columns}`,
+    `UPDATE records SET state = 1, worker = ?1, started_at = ?2, first_attempt_at = coalesce(first_attempt_at, ?2),
+       lease_until = ?2 + coalesce(lease, ?3), attempt = attempt + 1, token = token + 1 WHERE seq = ?4`,
   )
-  start.setReturnArrays(true)
+  const read = db.prepare(`SELECT ${columns} FROM records WHERE seq = ?`)
+  read.setReturnArrays(true)
   const firstLease = db.prepare("SELECT min(lease_until) AS at FROM records WHERE state = 1 AND queue = ?")
 
   return (params) => {
@@ -36,8 +36,9 @@ export const makeClaim = (
       const ready = lanes.ready(name, params, allowed + 1)
       const count = Math.min(allowed, ready.length)
       for (let index = 0; index < count; index++) {
-        const row = asRow(start.get(params.worker, params.now, params.lease, ready[index]!.seq))!
-        records.push(toClaimed(row))
+        const { seq } = ready[index]!
+        start.run(params.worker, params.now, params.lease, seq)
+        records.push(toClaimed(asRow(read.get(seq))!))
       }
       if (allowance !== undefined && count > 0) allowance = limits.started(name, count, params.now)
 

@@ -1,7 +1,6 @@
 /**
  * The two ways out of `running`, shared by settlements, cancellations and lost leases: a record waits again, or it ends.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { DeadReason } from "@outlive/deferred/TaskRecord"

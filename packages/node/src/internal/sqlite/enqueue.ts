@@ -1,7 +1,6 @@
 /**
  * defer ──► scheduled | ready, and the names that make records unique.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { EnqueueOutcome } from "@outlive/deferred/TaskQueue"

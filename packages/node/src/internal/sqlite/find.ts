@@ -1,7 +1,6 @@
 /**
  * Looking at records, without the write lock.
  */
-
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Count, Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"

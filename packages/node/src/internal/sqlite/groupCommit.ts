@@ -2,7 +2,6 @@
  * Group commit: all calls of one turn of the event loop, from any number of fibers, become one transaction, and each
  * call returns after its commit. One fsync then serves them all.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"

@@ -2,7 +2,6 @@
  * The waiting records of a queue in lanes: those of one task, target and version, which the same workers may claim. In
  * the index each priority of a lane is one sorted run, so whatever is asked here is a few seeks, however much waits.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimParams } from "@outlive/deferred/TaskQueue"
 

@@ -1,7 +1,6 @@
 /**
  * The limits of queues and the state of their token buckets: one row for every queue that was ever configured.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import { type QueueLimits, unlimited } from "@outlive/deferred/TaskQueue"
 import * as TokenBucket from "./tokenBucket.ts"
@@ -70,7 +69,7 @@ export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
         ? Number.POSITIVE_INFINITY
         : row.max_concurrent - (countRunning.get(queue) as { readonly running: number }).running
     return {
-      count: Math.max(0, Math.min(tokens, slots)),
+      count: Math.max(0, Math.floor(Math.min(tokens, slots))),
       hasSlot: slots > 0,
       tokenAt: rate === undefined ? Number.NEGATIVE_INFINITY : TokenBucket.nextAt(bucket, rate),
     }

@@ -1,7 +1,6 @@
 /**
  * Opening a task queue file. Nothing is written to a file before it is known to be ours or new.
  */
-
 import { statSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import { DatabaseSync } from "node:sqlite"

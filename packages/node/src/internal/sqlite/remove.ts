@@ -1,7 +1,6 @@
 /**
  * What deletes records: by id, a queue's waiting ones, and those whose time is over.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { RemoveOutcome } from "@outlive/deferred/TaskQueue"

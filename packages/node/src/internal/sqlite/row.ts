@@ -1,7 +1,6 @@
 /**
  * A record as a row, and back.
  */
-
 import type { SQLInputValue, SQLOutputValue } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { ClaimedRecord } from "@outlive/deferred/TaskQueue"

@@ -2,7 +2,6 @@
  * running ──► succeeded | cancelled | dead | scheduled | ready, and the leases that hold it there. Both are fenced: who
  * does not name the token of the last claim changes nothing.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { ExtendOutcome, Lease, Settlement, SettleOutcome } from "@outlive/deferred/TaskQueue"
 import { type Ending, type Held, heldColumns } from "./ending.ts"

@@ -1,7 +1,6 @@
 /**
  * What every claim does first: leases that expired come back, and what was not started in time is buried.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import type { AttemptFailure } from "@outlive/deferred/TaskRecord"
 import { type Ending, type Held, heldColumns } from "./ending.ts"

@@ -1,7 +1,6 @@
 /**
  * What the calls of one transaction changed, to be told once it is committed.
  */
-
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Change } from "@outlive/deferred/TaskQueue"
 
