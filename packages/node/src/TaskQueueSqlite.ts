@@ -113,7 +113,21 @@ export const make = Effect.fnUntraced(function* (
 })
 
 /**
- * The task queue in the given file.
+ * The task queue in the given file, for as long as the layer lives. Fails as `make` does.
+ *
+ * @example
+ * ```ts
+ * import * as TaskQueue from "@outlive/deferred/TaskQueue"
+ * import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const queue = yield* TaskQueue.TaskQueue
+ *   return yield* queue.limits({ queue: "mail" })
+ * })
+ *
+ * Effect.runPromise(Effect.provide(program, TaskQueueSqlite.layer({ filename: "tasks.db" })))
+ * ```
  *
  * @since 0.1.0
  */

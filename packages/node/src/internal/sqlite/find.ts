@@ -19,7 +19,7 @@ export const makeGet = (
     })
 }
 
-/** The conditions of a filter; which ones there are decides the text, so at most 2^5 texts of each kind exist. */
+/** The conditions of a filter; the text depends only on which ones there are, so few texts exist. */
 const conditionsOf = (filter: Filter, now: number) => {
   const conditions: Array<string> = []
   const values: Array<SQLInputValue> = []
