@@ -4,6 +4,9 @@
  * All calls of one turn of the event loop are one transaction, and each returns after its commit. Other processes that
  * have the lock are waited for, without blocking the event loop: "database is locked" is never an error here.
  *
+ * A call that is interrupted before its turn is withdrawn; after that it is done. Times are those that calls are given;
+ * other processes' changes are looked for every 20 milliseconds by the `Clock` of the layer, while somebody subscribes.
+ *
  * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
  * calls run on the event loop of the process, a few milliseconds a turn at the most. `purge` and `counts` take as long
  * as the records they look at are many.
