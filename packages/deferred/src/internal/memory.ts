@@ -196,7 +196,8 @@ export class Memory {
     })
     if (record.name !== undefined) {
       const name = this.names.get(nameKey(record.queue, record.name))
-      if (name === undefined || name.owner === id) this.own(record.queue, record.name, id)
+      const free = name === undefined || name.owner === id || (name.until !== undefined && name.until <= now)
+      if (free) this.own(record.queue, record.name, id)
     }
     this.wait(record)
     return "Redriven"

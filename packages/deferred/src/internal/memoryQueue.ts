@@ -3,9 +3,9 @@
  */
 import type { ClaimParams, QueueLimits } from "../TaskQueue.ts"
 import { unlimited } from "../TaskQueue.ts"
+import * as TokenBucket from "../TokenBucket.ts"
 import { Heap } from "./heap.ts"
 import { claimsBefore, type MemoryRecord } from "./memoryRecord.ts"
-import * as TokenBucket from "./tokenBucket.ts"
 
 /** Records that the same workers may claim. */
 interface Lane {
@@ -63,16 +63,15 @@ export class MemoryQueue {
     }
   }
 
-  /** When a claim like this one could next find something, by time alone. */
+  /** When a claim like this one could next find something, by time alone: without a free slot, never. */
   nextAt(params: ClaimParams): number | undefined {
-    if (this.limits.paused || this.limits.rate === 0) return undefined
+    if (this.limits.paused || this.limits.rate === 0 || !this.hasSlot()) return undefined
     const rate = this.rate()
     const tokenAt = rate === undefined ? params.now : TokenBucket.nextAt(this.bucket, rate)
     if (tokenAt === undefined) return undefined
     let next: number | undefined
     for (const lane of this.eligible(params)) {
-      const waiting =
-        lane.ready.peek() === undefined ? lane.scheduled.peek()?.eta : this.hasSlot() ? params.now : undefined
+      const waiting = lane.ready.peek() === undefined ? lane.scheduled.peek()?.eta : params.now
       if (waiting !== undefined) next = Math.min(next ?? Number.POSITIVE_INFINITY, waiting)
     }
     return next === undefined ? undefined : Math.max(next, tokenAt)

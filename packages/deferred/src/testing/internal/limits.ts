@@ -60,6 +60,15 @@ export const limits: Chapter = {
       }),
     )
     test(
+      "maxConcurrent without a free slot names no time but the end of a lease",
+      Effect.gen(function* () {
+        yield* configure({ maxConcurrent: 1 })
+        yield* enqueue([{}, {}, { eta: 50 }])
+        assert.strictEqual((yield* claimResult(0, { lease: 700 })).nextAt, 700)
+        assert.deepStrictEqual(yield* claimResult(10), { records: [], nextAt: 700 })
+      }),
+    )
+    test(
       "maxConcurrent holds when many claim at once",
       Effect.gen(function* () {
         yield* configure({ maxConcurrent: 5 })

@@ -148,5 +148,19 @@ export const names: Chapter = {
         assert.deepStrictEqual(yield* enqueue([{ name: "n" }], 5000), [{ _tag: "Duplicate", id }])
       }),
     )
+    test(
+      "gives a redriven record its name back when another's tombstone is over, not while another has it",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const first = yield* insert({ name: "n" })
+        yield* bury(yield* claimOne(0), 0)
+        const second = yield* insert({ name: "n", tombstone: 100 })
+        yield* queue.redrive({ ids: [first], now: 0 })
+        assert.deepStrictEqual(yield* enqueue([{ name: "n" }]), [{ _tag: "Duplicate", id: second }])
+        for (const claimed of yield* claim(0)) yield* bury(claimed, 0)
+        yield* queue.redrive({ ids: [first], now: 100 })
+        assert.deepStrictEqual(yield* enqueue([{ name: "n" }], 200), [{ _tag: "Duplicate", id: first }])
+      }),
+    )
   },
 }

@@ -3,7 +3,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import { type QueueLimits, unlimited } from "@outlive/deferred/TaskQueue"
-import * as TokenBucket from "./tokenBucket.ts"
+import * as TokenBucket from "@outlive/deferred/TokenBucket"
 import type { Touched } from "./touched.ts"
 
 interface QueueRow {

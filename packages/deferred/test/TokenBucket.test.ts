@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as TokenBucket from "@outlive/deferred/TokenBucket"
 import { Effect, Schema } from "effect"
-import * as TokenBucket from "../src/internal/tokenBucket.ts"
 
 const Positive = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 50 }))
 const Moment = Schema.Struct({
