@@ -373,6 +373,32 @@ describe("Worker", () => {
     }),
   )
 
+  it.effect("does not lose a hint that comes while it claims", () =>
+    Effect.gen(function* () {
+      const claiming = yield* Latch.make(false)
+      const answer = yield* Latch.make(false)
+      const queue = yield* TaskQueue
+      const slow = TaskQueue.of({
+        ...queue,
+        // The answer is an old one when it arrives.
+        claim: (params) => Effect.tap(queue.claim(params), () => Effect.andThen(claiming.open, answer.await)),
+      })
+      const scope = yield* Effect.scope
+      yield* Layer.buildWithScope(
+        Worker.layer({ tasks: [Greet], pollInterval: "1 day" }).pipe(
+          Layer.provide(Greet.toLayer(hello)),
+          Layer.provide(Layer.succeed(TaskQueue, slow)),
+          Layer.provide(Instance.layerBackend()),
+        ),
+        scope,
+      )
+      yield* claiming.await
+      const ref = yield* Greet.defer(user)
+      yield* answer.open
+      assert.deepStrictEqual(yield* ref.await, { text: "hello ada" })
+    }).pipe(Effect.provide(Layer.fresh(TaskQueueMemory.layer))),
+  )
+
   it.effect("prunes records when their time to be kept is over, and dead letters when told to", () =>
     Effect.gen(function* () {
       const done = yield* Greet.defer(user)
@@ -389,7 +415,7 @@ describe("Worker", () => {
         greeting(
           ({ userId }) =>
             userId === "nobody" ? Effect.fail(new NoSuchUser({ userId })) : hello({ userId }, undefined as never),
-          { pruneEvery: "10 minutes", keepDead: "7 days" },
+          { pruneEvery: "10 minutes", keepDead: "7 days", pollInterval: "1 hour", lease: "1 hour" },
         ),
       ),
     ),
