@@ -93,7 +93,7 @@ const refuse = (file, one, owner, manifest) => {
     if (!owner.uses.includes(own.name)) {
       return { rule: "backward", message: `${owner.name} may not import "${specifier}": dependencies run ${direction}` }
     }
-    if (own.subpath.split("/")[0] === "internal") return closed(specifier)
+    if (own.subpath.split("/").includes("internal")) return closed(specifier)
     return fromTesting(file, specifier, String(target)) ?? undeclared(specifier, manifest)
   }
   if (owner.host === "node") return undeclared(specifier, manifest)
@@ -189,7 +189,7 @@ export const checkProgramImports = (module) =>
     const entered = packages.find((owner) => target?.startsWith(`packages/${owner.name}/`))
     if (entered === undefined) return []
     if (!one.specifier.startsWith(".")) {
-      return ours(one.specifier)?.subpath.split("/")[0] === "internal" ? [{ ...at, ...closed(one.specifier) }] : []
+      return ours(one.specifier)?.subpath.split("/").includes("internal") ? [{ ...at, ...closed(one.specifier) }] : []
     }
     if (module.file.startsWith(`packages/${entered.name}/`)) return []
     const message = `"${one.specifier}" reaches into packages/${entered.name}: import it by its name, ${scope}${entered.name}`

@@ -64,7 +64,7 @@ export const refuseInternals = async (folder, tarballs) => {
   const names = tarballs.flatMap(({ name, files }) => [
     `${name}/internal/anything`,
     ...files
-      .filter((file) => /^dist\/internal\/.*\.js$/.test(file))
+      .filter((file) => /^dist\/(.*\/)?internal\/.*\.js$/.test(file))
       .map((file) => `${name}/${file.slice("dist/".length, -".js".length)}`),
   ])
   await node(
@@ -104,7 +104,7 @@ export const typeCheckAll = async (folder, tarballs) => {
   const read = await runTool("typescript", ["-p", folder, "--listFiles"], { cwd: folder })
   for (const { name, files } of tarballs) {
     const missing = files.filter(
-      (file) => /^dist\/(?!internal\/).*\.d\.ts$/.test(file) && !read.includes(`${name}/${file}`),
+      (file) => /^dist\/(?!(.*\/)?internal\/).*\.d\.ts$/.test(file) && !read.includes(`${name}/${file}`),
     )
     if (missing.length > 0) throw new StepFailed(`${name}: no types were read from ${missing.join(", ")}`)
   }

@@ -58,7 +58,7 @@ export const pack = async (source, folder) => {
  */
 export const entriesOf = ({ name, files }) =>
   files
-    .filter((file) => /^dist\/.*\.js$/.test(file) && !file.startsWith("dist/internal/"))
+    .filter((file) => /^dist\/.*\.js$/.test(file) && !file.includes("/internal/"))
     .map((file) => `${name}/${file.slice("dist/".length, -".js".length)}`.replace(/\/index$/, ""))
 
 /**

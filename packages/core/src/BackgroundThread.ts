@@ -84,6 +84,8 @@ export interface BackgroundThread<out A, out E> {
     (): Effect.Effect<A, E>
     (options: { readonly timeout: Duration.Input }): Effect.Effect<Option.Option<A>, E>
   }
+  /** How it ended; none while it is alive. */
+  readonly exit: Effect.Effect<Option.Option<Exit.Exit<A, E>>>
   /** Waits for the end and gives it as data. */
   readonly await: Effect.Effect<Exit.Exit<A, E>>
   /** Interrupts the thread and waits for its end, finalizers included. */

@@ -7,4 +7,5 @@
  */
 export * as BackgroundCall from "./BackgroundCall.ts"
 export * as BackgroundThread from "./BackgroundThread.ts"
+export * as CallQueue from "./CallQueue.ts"
 export * as Instance from "./Instance.ts"

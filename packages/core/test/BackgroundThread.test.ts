@@ -156,12 +156,14 @@ describe("a thread's handle", () => {
     Effect.gen(function* () {
       const thread = yield* BackgroundThread.start(Effect.delay(Effect.succeed(42), "10 seconds"))
       assert.deepStrictEqual(yield* thread.join({ timeout: 0 }), Option.none())
+      assert.deepStrictEqual(yield* thread.exit, Option.none())
       assert.deepStrictEqual(yield* thread.join({ timeout: -5 }), Option.none())
       const waiting = yield* Effect.forkChild(thread.join({ timeout: "5 seconds" }))
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* Fiber.join(waiting), Option.none())
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* thread.join({ timeout: 0 }), Option.some(42))
+      assert.deepStrictEqual(yield* thread.exit, Option.some(Exit.succeed(42)))
     }).pipe(Effect.provide(backend())),
   )
 

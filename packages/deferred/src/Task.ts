@@ -21,13 +21,14 @@ import { defer, deferAll } from "./internal/defer.ts"
 import { runInline } from "./internal/runInline.ts"
 import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
 import { makeRef } from "./internal/taskRef.ts"
-import type { RetryRule, RetryRules } from "./Outcome.ts"
+import type { RetryRule, RetryRules, Undecodable } from "./Outcome.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import type { TaskContext } from "./TaskContext.ts"
 import type { TaskFailure } from "./TaskFailure.ts"
 import * as TaskHandler from "./TaskHandler.ts"
 import type { TaskId } from "./TaskId.ts"
 import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
+import type { TaskRecord } from "./TaskRecord.ts"
 import type { TaskRef } from "./TaskRef.ts"
 import * as TaskVersions from "./TaskVersions.ts"
 
@@ -82,6 +83,10 @@ export interface Task<
     never,
     TaskQueue
   >
+  /** The payload of a stored record of this task, brought up to the newest version: for who found the record. */
+  readonly payloadOf: (
+    record: Pick<TaskRecord, "version" | "payload">,
+  ) => Effect.Effect<Payload["Type"], Undecodable, Payload["DecodingServices"]>
   /**
    * Gives the task its handler. What the handler needs is taken from the layer's context; `TaskContext` and a `Scope`
    * that ends with the attempt are there anyway.
@@ -250,6 +255,7 @@ export const make = <
     toLayer: (
       handler: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown, unknown>,
     ) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
+    payloadOf: ({ payload, version }: Pick<TaskRecord, "version" | "payload">) => codec.decodePayload(version, payload),
     run: (input: unknown) => runInline(task, handlerKey, input),
   }
   // The typed surface is `Task`; below it everything is schema-checked data.

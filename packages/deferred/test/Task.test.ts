@@ -1,6 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DeferLimits, InvalidTaskOptions } from "@outlive/deferred/DeferOptions"
-import type { Undecodable } from "@outlive/deferred/Outcome"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import { TaskContext } from "@outlive/deferred/TaskContext"
@@ -173,9 +172,7 @@ describe("Task.versions", () => {
       .to({ userId: Schema.String }, (old) => ({ userId: old.user }))
       .to({ userId: Schema.NonEmptyString, lang: Schema.String }, (old) => ({ ...old, lang: "en" })),
   })
-  // Its schemas need no services.
-  const decode = (version: number, text: string) =>
-    Renamed.settings.codec.decodePayload(version, text) as Effect.Effect<unknown, Undecodable>
+  const decode = (version: number, payload: string) => Renamed.payloadOf({ version, payload })
 
   it.effect("brings payloads of every older version up to the newest", () =>
     Effect.gen(function* () {

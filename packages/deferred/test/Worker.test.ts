@@ -183,6 +183,29 @@ describe("Worker", () => {
     }),
   )
 
+  it.effect("does not count attempts that a crash cut short against the retry policy", () =>
+    Effect.gen(function* () {
+      const queue = yield* TaskQueue
+      const worker = yield* Scope.make()
+      const { id } = yield* Greet.defer(user, { retry: RetryPolicy.fixed("1 second", { maxAttempts: 2 }) })
+      const params = { tasks: [{ name: "Greet", maxVersion: 1 }], targets: [], lease: 10, worker: "dies" }
+      for (const now of [0, 10]) yield* queue.claim({ ...params, queues: [{ name: "default", limit: 1 }], now })
+      yield* pass("20 millis")
+      yield* Layer.buildWithScope(
+        Worker.layer({ tasks: [Greet] }).pipe(
+          Layer.provide(Greet.toLayer(() => Effect.die(new Error("boom")))),
+          Layer.provide(Instance.layerBackend()),
+        ),
+        worker,
+      )
+      yield* pass("5 seconds")
+      const ref = yield* Greet.ref(id)
+      const { attempt, crashes, reason } = yield* ref.record
+      assert.deepStrictEqual({ attempt, crashes, reason }, { attempt: 4, crashes: 2, reason: "RetriesExhausted" })
+      yield* Scope.close(worker, Exit.void)
+    }).pipe(Effect.provide(Layer.fresh(TaskQueueMemory.layer))),
+  )
+
   it.effect("follows the record's own retry policy instead of the task's whole (Q88)", () =>
     Effect.gen(function* () {
       const ref = yield* Greet.defer(user, { retry: RetryPolicy.never })

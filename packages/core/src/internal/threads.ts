@@ -99,6 +99,7 @@ export const makeThreads = Effect.fnUntraced(function* (
       daemon: options?.daemon ?? false,
       isAlive: Effect.sync(() => fiber?.pollUnsafe() === undefined),
       join,
+      exit: Effect.sync(() => Option.fromUndefinedOr(fiber?.pollUnsafe())),
       await: ended,
       interrupt: Effect.flatMap(running, (found) => Effect.andThen(Fiber.interrupt(found), Fiber.await(found))),
       lastFailure: Effect.sync(() => Option.fromUndefinedOr(lastFailure)),

@@ -176,7 +176,8 @@ const retryDelay = Effect.fnUntraced(function* (
   const policy = own ?? outcome.policy ?? known.task.settings.policy
   const random = yield* Random.next
   return yield* RetryPolicy.decide(policy, {
-    attempt: record.attempt,
+    // What a crash cut short has not failed; crashes have a limit of their own.
+    attempt: record.attempt - record.crashes,
     age: now - record.firstAttemptAt,
     error: outcome.error,
     random,
