@@ -1,5 +1,5 @@
 /**
- * Measures a text as it streams by, without ever holding it whole.
+ * Measures a text as it streams by, without ever holding it whole, nor a whole line or word of it.
  */
 import { createHash } from "node:crypto"
 import { stopList } from "./stopList.ts"
@@ -21,8 +21,7 @@ export interface Term {
 }
 
 export const topTerms = (counts: ReadonlyMap<string, number>): ReadonlyArray<Term> =>
-  [...counts]
-    .map(([term, count]) => ({ term, count }))
+  Array.from(counts, ([term, count]) => ({ term, count }))
     .sort((a, b) => b.count - a.count || (a.term < b.term ? -1 : 1))
     .slice(0, 10)
 
@@ -34,61 +33,69 @@ export class Measure {
   private bytes = 0
   private lineFeeds = 0
   private words = 0
-  private lastByte = 0
-  /** The word that the last chunk ended in. */
-  private unfinished: Array<string> = []
+  private inLine = false
+  private inWord = false
+  /** The letters at the end of what came so far: a term that may go on. */
+  private unfinished = ""
 
   /** Takes the next chunk; false when it is not UTF-8. */
   write(chunk: Uint8Array): boolean {
-    if (chunk.length === 0) return true
     this.bytes += chunk.length
-    this.lastByte = chunk[chunk.length - 1] ?? 0
     this.hash.update(chunk)
-    return this.decoded(() => this.decoder.decode(chunk, { stream: true }))
+    return this.take(() => this.decoder.decode(chunk, { stream: true }))
   }
 
   /** The figures, once all chunks have been taken; undefined when the text ends in the middle of a character. */
   end(): Measured | undefined {
-    if (!this.decoded(() => this.decoder.decode())) return undefined
-    this.count(this.unfinished.join(""))
+    if (!this.take(() => this.decoder.decode())) return undefined
+    this.count(this.unfinished)
     return {
       bytes: this.bytes,
-      lines: this.lineFeeds + (this.bytes > 0 && this.lastByte !== 0x0a ? 1 : 0),
+      lines: this.lineFeeds + (this.inLine ? 1 : 0),
       words: this.words,
       sha256: this.hash.digest("hex"),
       terms: topTerms(this.counts),
     }
   }
 
-  private decoded(decode: () => string): boolean {
+  private take(decode: () => string): boolean {
     let text: string
     try {
       text = decode()
     } catch {
       return false
     }
-    // Words are counted when they have ended, however many chunks they go through.
-    const end = lastWhiteSpace(text)
-    if (end < 0) this.unfinished.push(text)
-    else {
-      this.count(this.unfinished.join("") + text.slice(0, end))
-      this.unfinished = [text.slice(end)]
+    for (let at = 0; at < text.length; at++) {
+      const unit = text.charCodeAt(at)
+      const space = isSpace(unit)
+      if (!space && !this.inWord) this.words++
+      this.inWord = !space
+      this.inLine = unit !== lineFeed
+      if (!this.inLine) this.lineFeeds++
+    }
+    const letters = this.unfinished + text
+    this.unfinished = ""
+    for (const { 0: run, index } of letters.matchAll(/\p{L}+/gu)) {
+      if (index + run.length < letters.length) this.count(run)
+      else this.unfinished = run.length > longest ? tooLong : run
     }
     return true
   }
 
-  private count(text: string): void {
-    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) this.lineFeeds++
-    this.words += text.match(/\S+/g)?.length ?? 0
-    for (const [run] of text.matchAll(/\p{L}{3,}/gu)) {
-      const term = run.toLowerCase()
-      if (!stopList.has(term)) this.counts.set(term, (this.counts.get(term) ?? 0) + 1)
-    }
+  private count(run: string): void {
+    // Letters outside the basic plane are two units long.
+    if (run.length < 3 || run.length > longest || (run.length < 6 && [...run].length < 3)) return
+    const term = run.toLowerCase()
+    if (!stopList.has(term)) this.counts.set(term, (this.counts.get(term) ?? 0) + 1)
   }
 }
 
-/** Where the last white space of a text begins, -1 when there is none. */
-const lastWhiteSpace = (text: string): number => {
-  for (let at = text.length - 1; at >= 0; at--) if (/\s/.test(text[at] ?? "")) return at
-  return -1
-}
+const lineFeed = 10
+/** A longer run of letters is no term: it would only fill memory. */
+const longest = 1000
+/** Stands for a run that is no term any more, however it goes on. */
+const tooLong = "x".repeat(longest + 1)
+
+/** What `\s` matches, without the cost of a regular expression where it is not needed. */
+const isSpace = (unit: number): boolean =>
+  unit === 32 || (unit >= 9 && unit <= 13) || (unit > 127 && /\s/.test(String.fromCharCode(unit)))

@@ -33,7 +33,7 @@ const Home = Layer.effectDiscard(
     Effect.mapError(
       ({ reason }) =>
         new DemoProblem({
-          message: `cannot make the folder ${home}, where the demo keeps its tasks: ${reason.message}`,
+          message: `cannot make the folder ${home}, where the demo keeps its tasks: ${reason._tag}`,
         }),
     ),
   ),
