@@ -14,8 +14,10 @@ import type * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import { type FrontendsNotSupported, Instance, type ShuttingDown } from "./Instance.ts"
 import { Current, makeThreads } from "./internal/threads.ts"
+import type { ThreadEvent } from "./ThreadEvent.ts"
 
 /**
  * All permits are taken: `limit` threads are alive (B8). Nothing was started; it may be tried again.
@@ -122,6 +124,11 @@ export class BackgroundThreads extends Context.Service<
     readonly threads: Effect.Effect<ReadonlyArray<AnyThread>>
     /** Waits until none is alive. */
     readonly awaitEmpty: Effect.Effect<void>
+    /**
+     * Subscribes: the stream has what happens from the moment on that this effect returned. A slow reader loses the
+     * oldest events and never slows a thread.
+     */
+    readonly events: Effect.Effect<Stream.Stream<ThreadEvent>, never, Scope.Scope>
     /** See `BackgroundThread.start`. */
     readonly start: <A, E, R>(
       effect: Effect.Effect<A, E, R>,

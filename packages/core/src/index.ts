@@ -7,5 +7,7 @@
  */
 export * as BackgroundCall from "./BackgroundCall.ts"
 export * as BackgroundThread from "./BackgroundThread.ts"
+export * as Broadcast from "./Broadcast.ts"
 export * as CallQueue from "./CallQueue.ts"
 export * as Instance from "./Instance.ts"
+export * as ThreadEvent from "./ThreadEvent.ts"

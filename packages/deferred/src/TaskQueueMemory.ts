@@ -4,11 +4,9 @@
  *
  * @since 0.1.0
  */
+import * as Broadcast from "@outlive/core/Broadcast"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import * as PubSub from "effect/PubSub"
-import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { Memory } from "./internal/memory.ts"
 import * as TaskQueue from "./TaskQueue.ts"
 
@@ -17,9 +15,9 @@ import * as TaskQueue from "./TaskQueue.ts"
  *
  * @since 0.1.0
  */
-export const make: Effect.Effect<TaskQueue.Driver, never, Scope.Scope> = Effect.gen(function* () {
-  const changes = yield* Effect.acquireRelease(PubSub.sliding<TaskQueue.Change>({ capacity: 1024 }), PubSub.shutdown)
-  const memory = new Memory((change) => PubSub.publishUnsafe(changes, change))
+export const make: Effect.Effect<TaskQueue.Driver> = Effect.sync(() => {
+  const changes = Broadcast.make<TaskQueue.Change>()
+  const memory = new Memory(changes.tell)
   return {
     name: "memory",
     capabilities: { durable: false, shared: false, transactional: false, listens: true },
@@ -37,7 +35,7 @@ export const make: Effect.Effect<TaskQueue.Driver, never, Scope.Scope> = Effect.
     configure: ({ limits, now, queue }) => memory.call(() => memory.configure(queue, limits, now)),
     limits: ({ queue }) => memory.call(() => memory.limits(queue)),
     prune: ({ deadBefore, limit, now }) => memory.call(() => memory.prune(now, deadBefore, limit)),
-    changes: Effect.map(PubSub.subscribe(changes), Stream.fromSubscription),
+    changes: changes.subscribe,
   }
 })
 

@@ -2,6 +2,7 @@
  * The threads of an instance: permits, launch, end.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -23,6 +24,7 @@ import type {
 } from "../BackgroundThread.ts"
 import { FrontendsNotSupported, type Instance, ShuttingDown } from "../Instance.ts"
 import { detach } from "./ambient.ts"
+import { makeThreadEvents } from "./threadEvents.ts"
 
 /** The key of `BackgroundThread.current`. */
 export const Current = Context.Reference<Option.Option<AnyThread>>("outlive/core/BackgroundThread/Current", {
@@ -34,6 +36,8 @@ export const makeThreads = Effect.fnUntraced(function* (
   limitReached: (limit: number, active: number) => LimitReached,
 ): Effect.fn.Return<BackgroundThreads["Service"], never, Scope.Scope> {
   const application = yield* Effect.context<never>()
+  const clock = Context.get(application, Clock.Clock)
+  const events = makeThreadEvents(application)
   const limit = instance.threadLimit
   const alive = new Map<number, AnyThread>()
   // Not a Semaphore: its releases copy the set of its waiters, and a permit here must be taken and used in one step.
@@ -66,7 +70,8 @@ export const makeThreads = Effect.fnUntraced(function* (
         lastFailure = cause
       }),
     )
-    const work = options?.restart === undefined ? once : restarting(once, options.restart)
+    const restarted = (cause: Cause.Cause<unknown>) => events.restarted(thread, cause)
+    const work = options?.restart === undefined ? once : restarting(once, options.restart, restarted)
     let fiber: Fiber.Fiber<A, E> | undefined
     let observed = false
     // Only the thread's own first steps, which run before its fiber is known, can come too early.
@@ -120,12 +125,15 @@ export const makeThreads = Effect.fnUntraced(function* (
     }
     alive.set(id, thread)
     empty.closeUnsafe()
+    const begun = clock.currentTimeMillisUnsafe()
+    events.started(thread, active)
     const context = Context.add(detach(creator, application), Current, Option.some(thread))
     fiber = Effect.runForkWith(context)(traced(Effect.scoped(work), name, creator, application))
     // Not a finalizer of the effect: a fiber that is interrupted before its first step runs none.
     fiber.addObserver((exit) => {
       alive.delete(id)
       release()
+      events.ended(thread, exit, clock.currentTimeMillisUnsafe() - begun, active)
       notify(exit)
       if (alive.size === 0) empty.openUnsafe()
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) && !observed) {
@@ -162,12 +170,16 @@ export const makeThreads = Effect.fnUntraced(function* (
     options: Options<E> | undefined,
   ): Effect.Effect<BackgroundThread<A, E>, Refusal> =>
     Effect.flatMap(refusal, (refused): Effect.Effect<BackgroundThread<A, E>, Refusal> => {
-      if (refused !== undefined) return Effect.fail(refused)
+      const refuse = (reason: Refusal) => {
+        events.refused(options?.name, reason._tag)
+        return Effect.fail(reason)
+      }
+      if (refused !== undefined) return refuse(refused)
       if (active < limit) {
         active++
         return Effect.succeed(launch(creator, effect, options))
       }
-      if (options?.whenFull !== "wait" || limit === 0) return Effect.fail(limitReached(limit, active))
+      if (options?.whenFull !== "wait" || limit === 0) return refuse(limitReached(limit, active))
       const turn = Deferred.makeUnsafe<void>()
       waiters.add(turn)
       return Effect.uninterruptibleMask((restore) =>
@@ -182,7 +194,7 @@ export const makeThreads = Effect.fnUntraced(function* (
           Effect.flatMap((now) => {
             if (now === undefined) return Effect.succeed(launch(creator, effect, options))
             release()
-            return Effect.fail(now)
+            return refuse(now)
           }),
         ),
       )
@@ -226,6 +238,7 @@ export const makeThreads = Effect.fnUntraced(function* (
     available: Effect.sync(() => Math.max(0, limit - active)),
     threads: Effect.sync(() => [...alive.values()]),
     awaitEmpty: empty.await,
+    events: events.subscribe,
     start: <A, E, R>(effect: Effect.Effect<A, E, R>, options?: Options<E>) =>
       Effect.contextWith((creator: Context.Context<Exclude<R, Scope.Scope>>) =>
         // What R names is in the creator's context, and the scope is the thread's own.
@@ -240,11 +253,22 @@ const joinsItself = (name: string) => Effect.die(new Error(`thread ${name} joins
 const restarting = <A, E>(
   effect: Effect.Effect<A, E>,
   schedule: Schedule.Schedule<unknown, Cause.Cause<E>>,
-): Effect.Effect<A, E> =>
-  Effect.catch(
-    Effect.retry(Effect.sandbox(effect), { schedule, while: (cause) => !Cause.hasInterruptsOnly(cause) }),
+  restarted: (cause: Cause.Cause<unknown>) => void,
+): Effect.Effect<A, E> => {
+  let failure: Cause.Cause<E> | undefined
+  const again = Effect.suspend(() => {
+    if (failure !== undefined) restarted(failure)
+    return Effect.tapError(Effect.sandbox(effect), (cause) =>
+      Effect.sync(() => {
+        failure = cause
+      }),
+    )
+  })
+  return Effect.catch(
+    Effect.retry(again, { schedule, while: (cause) => !Cause.hasInterruptsOnly(cause) }),
     Effect.failCause,
   )
+}
 
 /**
  * A span of its own, linked to the creator's. None where nobody could see it: the creator has no span and the tracer is

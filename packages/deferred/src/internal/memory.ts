@@ -38,27 +38,28 @@ export class Memory {
   private waiting = new Set<string>()
   private ended: Array<TaskId> = []
   private cancelling: Array<TaskId> = []
-  private readonly publish: (change: TaskQueue.Change) => void
+  private readonly tell: (make: () => TaskQueue.Change) => void
 
-  constructor(publish: (change: TaskQueue.Change) => void) {
-    this.publish = publish
+  constructor(tell: (make: () => TaskQueue.Change) => void) {
+    this.tell = tell
   }
 
   /** Runs one call of the contract and then tells what it changed. */
   call<A>(body: () => A): Effect.Effect<A> {
     return Effect.sync(() => {
       const result = body()
-      if (this.waiting.size > 0) {
-        this.publish({ _tag: "Waiting", queues: [...this.waiting] })
+      const { cancelling, ended, waiting } = this
+      if (waiting.size > 0) {
         this.waiting = new Set()
+        this.tell(() => ({ _tag: "Waiting", queues: [...waiting] }))
       }
-      if (this.ended.length > 0) {
-        this.publish({ _tag: "Ended", ids: this.ended })
+      if (ended.length > 0) {
         this.ended = []
+        this.tell(() => ({ _tag: "Ended", ids: ended }))
       }
-      if (this.cancelling.length > 0) {
-        this.publish({ _tag: "CancelRequested", ids: this.cancelling })
+      if (cancelling.length > 0) {
         this.cancelling = []
+        this.tell(() => ({ _tag: "CancelRequested", ids: cancelling }))
       }
       return result
     })

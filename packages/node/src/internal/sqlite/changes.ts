@@ -1,12 +1,12 @@
 /**
  * Telling of changes: those of this process when they are committed, those of others by looking at the file's version.
  */
+import * as Broadcast from "@outlive/core/Broadcast"
 import type { Change } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 
 export interface Changes {
   readonly publish: (changes: ReadonlyArray<Change>) => void
@@ -16,14 +16,11 @@ export interface Changes {
 /** How late another process's change is noticed at the most. One look costs a few microseconds and reads no page. */
 const lookEvery = "20 millis"
 
-/** How many hints a slow reader may lag behind before it loses the oldest. */
-const capacity = 1024
-
 /** `version` gives a number that changes when another connection has committed. */
 export const makeChanges = Effect.fnUntraced(function* (
   version: () => number | undefined,
 ): Effect.fn.Return<Changes, never, Scope.Scope> {
-  const hub = yield* Effect.acquireRelease(PubSub.sliding<Change>({ capacity }), PubSub.shutdown)
+  const hub = Broadcast.make<Change>()
   const watched = yield* Latch.make(false)
   let subscribers = 0
   let seen: number | undefined
@@ -32,7 +29,7 @@ export const makeChanges = Effect.fnUntraced(function* (
     const now = version()
     if (now === undefined || now === seen) return
     seen = now
-    PubSub.publishUnsafe(hub, { _tag: "Elsewhere" })
+    hub.tell(() => ({ _tag: "Elsewhere" }))
   }
   yield* Effect.forkScoped(
     Effect.gen(function* () {
@@ -56,8 +53,8 @@ export const makeChanges = Effect.fnUntraced(function* (
   )
   return {
     publish: (changes) => {
-      for (const change of changes) PubSub.publishUnsafe(hub, change)
+      for (const change of changes) hub.tell(() => change)
     },
-    subscribe: Effect.andThen(watch, Effect.map(PubSub.subscribe(hub), Stream.fromSubscription)),
+    subscribe: Effect.andThen(watch, hub.subscribe),
   }
 })
