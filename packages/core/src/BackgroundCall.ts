@@ -103,7 +103,7 @@ export interface BackgroundCall<out A, out E> {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
+  effect: Effect.Effect<A, E, R> & BackgroundThread.OutlivesRequest<R>,
   options?: BackgroundThread.Options<E>,
 ): Effect.fn.Return<
   BackgroundCall<A, E>,

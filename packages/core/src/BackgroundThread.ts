@@ -15,6 +15,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import { type FrontendsNotSupported, Instance, type ShuttingDown } from "./Instance.ts"
 import { Current, makeThreads } from "./internal/threads.ts"
 import type { ThreadEvent } from "./ThreadEvent.ts"
@@ -109,6 +110,23 @@ export interface Unstarted<out A, out E, out R> {
 }
 
 /**
+ * Services that belong to a request and are over when it is: an effect that needs one cannot become a thread. Known by
+ * their shape where this package does not know their module.
+ *
+ * @since 0.1.0
+ */
+export type RequestScoped =
+  | Tracer.ParentSpan
+  | Effect.Transaction
+  | { readonly "~effect/http/HttpServerRequest": unknown }
+  | { readonly key: "effect/http/HttpRouter/RouteContext" }
+
+/** Nothing, or what makes an effect that needs its request not compile. @since 0.1.0 */
+export type OutlivesRequest<R> = [Extract<R, RequestScoped>] extends [never]
+  ? unknown
+  : { readonly "the request is over when the thread runs: take what you need out of it first": never }
+
+/**
  * The threads of an instance: their limit, their list, and the application's context that they start from.
  *
  * @since 0.1.0
@@ -131,7 +149,7 @@ export class BackgroundThreads extends Context.Service<
     readonly events: Effect.Effect<Stream.Stream<ThreadEvent>, never, Scope.Scope>
     /** See `BackgroundThread.start`. */
     readonly start: <A, E, R>(
-      effect: Effect.Effect<A, E, R>,
+      effect: Effect.Effect<A, E, R> & OutlivesRequest<R>,
       options?: Options<E>,
     ) => Effect.Effect<BackgroundThread<A, E>, Refusal, Exclude<R, Scope.Scope>>
   }
@@ -178,7 +196,7 @@ export class BackgroundThreads extends Context.Service<
  * @since 0.1.0
  */
 export const start = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
+  effect: Effect.Effect<A, E, R> & OutlivesRequest<R>,
   options?: Options<E>,
 ): Effect.Effect<BackgroundThread<A, E>, Refusal, BackgroundThreads | Exclude<R, Scope.Scope>> =>
   Effect.flatMap(BackgroundThreads, (threads) => threads.start(effect, options))
@@ -189,7 +207,7 @@ export const start = <A, E, R>(
  * @since 0.1.0
  */
 export const make = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
+  effect: Effect.Effect<A, E, R> & OutlivesRequest<R>,
   options?: Options<E>,
 ): Effect.Effect<Unstarted<A, E, BackgroundThreads | Exclude<R, Scope.Scope>>> =>
   Effect.sync(() => {

@@ -81,6 +81,13 @@ export class Instance extends Context.Service<
     readonly host: Host
     /** How many threads may be alive at once: default 10 (B16), 0 for none, `Infinity` for no limit. */
     readonly threadLimit: number
+    /**
+     * Launches a thread outside of whatever the host ties to its caller, such as Node's async-local storage. Elsewhere it
+     * just calls.
+     */
+    readonly detached: <A>(launch: () => A) => A
+    /** Tells the host of a thread that has begun, so that a host that can wait for it does (`waitUntil`). */
+    readonly carry: (ended: Effect.Effect<void>) => void
     /** Set before the first hook runs (B51). */
     readonly isShuttingDown: Effect.Effect<boolean>
     /** What is left of the grace period; none when not shutting down (B56). */
@@ -109,6 +116,10 @@ export interface Options {
   readonly grace?: Duration.Input | undefined
   /** For people: where this runs. */
   readonly host?: Host | undefined
+  /** Default: just calls. */
+  readonly detached?: (<A>(launch: () => A) => A) | undefined
+  /** Default: tells nobody. */
+  readonly carry?: ((ended: Effect.Effect<void>) => void) | undefined
 }
 
 /**
@@ -151,6 +162,8 @@ export const make = Effect.fnUntraced(function* (
     kind,
     host: options?.host ?? { name: kind === "backend" ? "process" : "frontend", hint: defaultHint },
     threadLimit,
+    detached: options?.detached ?? ((launch) => launch()),
+    carry: options?.carry ?? (() => undefined),
     isShuttingDown: Effect.sync(() => deadline !== undefined),
     remainingShutdownTime: Effect.clockWith((clock) =>
       Effect.sync(() =>

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { AsyncResource } from "node:async_hooks"
 import * as Instance from "@outlive/core/Instance"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -28,7 +29,7 @@ export class InvalidInstanceKind extends Schema.TaggedError<InvalidInstanceKind>
 }
 
 /** @since 0.1.0 */
-export interface Options extends Omit<Instance.Options, "host"> {
+export interface Options extends Pick<Instance.Options, "id" | "threadLimit" | "grace"> {
   /** What this process is, whatever the host looks like. Default: `OUTLIVE_INSTANCE`, else what is detected. */
   readonly kind?: "frontend" | "backend" | undefined
   /** Default: `process.env`. */
@@ -62,12 +63,51 @@ export const layer = (options?: Options): Layer.Layer<Instance.Instance, Invalid
       const kind = options?.kind ?? (yield* kindOf(env, host))
       const instance = yield* Instance.make(kind, {
         ...options,
+        detached: outside(),
         host: kind === "backend" ? undefined : (host ?? told),
       })
       if (kind === "backend") yield* onSignals(instance, options?.signals ?? ["SIGTERM", "SIGINT"])
       return instance
     }),
   )
+
+/**
+ * The instance of one request on a host that has a `waitUntil`: it may start threads, and the host is told of each, so
+ * that it lets the process live until they have ended (within the host's own limit, after which they are lost). No
+ * signals are listened to: such hosts send none that matter.
+ *
+ * @example
+ * ```ts
+ * import * as NodeInstance from "@outlive/node/NodeInstance"
+ *
+ * declare const request: { readonly waitUntil: (promise: Promise<unknown>) => void }
+ * const OfThisRequest = NodeInstance.layerWaitUntil({ waitUntil: (promise) => request.waitUntil(promise) })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const layerWaitUntil = (
+  options: Pick<Instance.Options, "id" | "threadLimit" | "grace"> & {
+    readonly waitUntil: (ended: Promise<void>) => void
+  },
+): Layer.Layer<Instance.Instance> =>
+  Layer.effect(
+    Instance.Instance,
+    Effect.suspend(() =>
+      Instance.make("backend", {
+        ...options,
+        detached: outside(),
+        carry: (ended) => options.waitUntil(Effect.runPromise(ended)),
+        host: detectFrontend(process.env),
+      }),
+    ),
+  )
+
+/** Launches from here, not from the caller: a fiber takes the async-local storage of the place where it is launched along. */
+const outside = (): (<A>(launch: () => A) => A) => {
+  const root = new AsyncResource("outlive/NodeInstance")
+  return (launch) => root.runInAsyncScope(launch)
+}
 
 /**
  * How a service ends: an orderly stop by a signal is exit code 0, everything else as Effect has it. For

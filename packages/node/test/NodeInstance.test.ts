@@ -1,9 +1,11 @@
+import { AsyncLocalStorage } from "node:async_hooks"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
+import * as BackgroundThread from "@outlive/core/BackgroundThread"
 import * as Instance from "@outlive/core/Instance"
 import * as NodeInstance from "@outlive/node/NodeInstance"
-import { Effect } from "effect"
+import { Effect, Latch, Layer } from "effect"
 
 const kindOf = (env: Record<string, string>, kind?: "frontend" | "backend") =>
   Instance.Instance.pipe(Effect.provide(NodeInstance.layer({ env, kind, signals: [] })))
@@ -50,6 +52,50 @@ describe("NodeInstance.layer", () => {
     Effect.gen(function* () {
       const error = yield* Effect.flip(kindOf({ OUTLIVE_INSTANCE: "server" }))
       assert.include(error.message, `"server"`)
+    }),
+  )
+})
+
+describe("a thread of a NodeInstance", () => {
+  it.effect("has not its creator's async-local storage", () =>
+    Effect.gen(function* () {
+      const storage = new AsyncLocalStorage<string>()
+      const look = Effect.map(
+        Effect.andThen(
+          Effect.yieldNow,
+          Effect.promise(() => Promise.resolve()),
+        ),
+        () => storage.getStore() ?? "nothing",
+      )
+      const request = Effect.flatMap(BackgroundThread.start(look), (thread) => thread.join())
+      const context = yield* Effect.context<BackgroundThread.BackgroundThreads>()
+      const inRequest = storage.run("the request", () => Effect.runPromiseWith(context)(request))
+      assert.strictEqual(yield* Effect.promise(() => inRequest), "nothing")
+      // So it would be without: the storage itself works.
+      const plain = storage.run("the request", () => Effect.runPromise(look))
+      assert.strictEqual(yield* Effect.promise(() => plain), "the request")
+    }).pipe(
+      Effect.provide(
+        BackgroundThread.BackgroundThreads.layer.pipe(Layer.provide(NodeInstance.layer({ env: {}, signals: [] }))),
+      ),
+    ),
+  )
+
+  it.effect("is carried to its end by a host that can wait for it", () =>
+    Effect.gen(function* () {
+      const carried: Array<Promise<void>> = []
+      const gate = yield* Latch.make(false)
+      const layer = BackgroundThread.BackgroundThreads.layer.pipe(
+        Layer.provide(NodeInstance.layerWaitUntil({ waitUntil: (ended) => carried.push(ended) })),
+      )
+      yield* Effect.gen(function* () {
+        const thread = yield* BackgroundThread.start(Effect.andThen(gate.await, Effect.fail("no")))
+        assert.strictEqual(carried.length, 1)
+        yield* gate.open
+        // Ends with the thread, and does not fail with it: the failure is reported where threads are.
+        yield* Effect.promise(() => carried[0]!)
+        assert.isFalse(yield* thread.isAlive)
+      }).pipe(Effect.provide(layer))
     }),
   )
 })

@@ -58,7 +58,11 @@ const families: ReadonlyArray<string> = [
   // The place in a plan, and the application's reporters of errors.
   "effect/ExecutionPlan/CurrentMetadata",
   "effect/ErrorReporter/CurrentErrorReporters",
-  // An open transaction, and how transactions begin.
+  // An open transaction, of memory, of a database or of an event log, its connection, and how transactions begin.
+  "effect/Effect/Transaction",
+  "effect/eventlog/EventLog/HandlerTransaction",
+  "effect/eventlog/EventLog/CurrentStoreId",
+  "effect/sql/SqlConnection",
   "effect/sql/SqlClient/TransactionConnection",
   "effect/sql/SqlClient/BeginTransaction",
   "effect/sql/CurrentTransactionService",
@@ -66,6 +70,9 @@ const families: ReadonlyArray<string> = [
   // The request itself and its route.
   "effect/http/HttpServerRequest",
   "effect/http/HttpRouter/RouteContext",
+  "effect/http/ParsedSearchParams",
+  "effect/ai/McpSchema/McpRequestContext",
+  "effect/ai/McpSchema/McpServerClient",
   "effect/rpc/RpcClient/CurrentHeaders",
   // The run of a workflow, an activity or an entity that the creator is.
   "effect/workflow/WorkflowEngine/WorkflowInstance",

@@ -128,7 +128,9 @@ export const makeThreads = Effect.fnUntraced(function* (
     const begun = clock.currentTimeMillisUnsafe()
     events.started(thread, active)
     const context = Context.add(detach(creator, application), Current, Option.some(thread))
-    fiber = Effect.runForkWith(context)(traced(Effect.scoped(work), name, creator, application))
+    const program = traced(Effect.scoped(work), name, creator, application)
+    fiber = instance.detached(() => Effect.runForkWith(context)(program))
+    instance.carry(Effect.asVoid(Fiber.await(fiber)))
     // Not a finalizer of the effect: a fiber that is interrupted before its first step runs none.
     fiber.addObserver((exit) => {
       alive.delete(id)
