@@ -17,7 +17,8 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import { type FrontendsNotSupported, Instance, type ShuttingDown } from "./Instance.ts"
-import { Current, makeThreads } from "./internal/threads.ts"
+import { Current } from "./internal/thread.ts"
+import { makeThreads } from "./internal/threads.ts"
 import type { ThreadEvent } from "./ThreadEvent.ts"
 
 /**

@@ -86,8 +86,8 @@ export class Instance extends Context.Service<
      * just calls.
      */
     readonly detached: <A>(launch: () => A) => A
-    /** Tells the host of a thread that has begun, so that a host that can wait for it does (`waitUntil`). */
-    readonly carry: (ended: Effect.Effect<void>) => void
+    /** Tells a host that can wait (`waitUntil`) of a thread that has begun. */
+    readonly carry: ((ended: Effect.Effect<void>) => void) | undefined
     /** Set before the first hook runs (B51). */
     readonly isShuttingDown: Effect.Effect<boolean>
     /** What is left of the grace period; none when not shutting down (B56). */
@@ -163,7 +163,7 @@ export const make = Effect.fnUntraced(function* (
     host: options?.host ?? { name: kind === "backend" ? "process" : "frontend", hint: defaultHint },
     threadLimit,
     detached: options?.detached ?? ((launch) => launch()),
-    carry: options?.carry ?? (() => undefined),
+    carry: options?.carry,
     isShuttingDown: Effect.sync(() => deadline !== undefined),
     remainingShutdownTime: Effect.clockWith((clock) =>
       Effect.sync(() =>

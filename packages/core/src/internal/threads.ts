@@ -24,12 +24,8 @@ import type {
 } from "../BackgroundThread.ts"
 import { FrontendsNotSupported, type Instance, ShuttingDown } from "../Instance.ts"
 import { detach } from "./ambient.ts"
+import { Current, Thread } from "./thread.ts"
 import { makeThreadEvents } from "./threadEvents.ts"
-
-/** The key of `BackgroundThread.current`. */
-export const Current = Context.Reference<Option.Option<AnyThread>>("outlive/core/BackgroundThread/Current", {
-  defaultValue: () => Option.none(),
-})
 
 export const makeThreads = Effect.fnUntraced(function* (
   instance: Instance["Service"],
@@ -46,6 +42,18 @@ export const makeThreads = Effect.fnUntraced(function* (
   let active = 0
   let count = 0
   let closed = false
+
+  // A creator starts many threads from one context more often than not: they share what is left of it.
+  const lines = detach(application, application)
+  const contexts = new WeakMap<Context.Context<never>, Context.Context<never>>()
+  const detached = (creator: Context.Context<never>) => {
+    let context = contexts.get(creator)
+    if (context === undefined) {
+      context = detach(creator, application)
+      contexts.set(creator, context)
+    }
+    return context
+  }
 
   const release = () => {
     const next = waiters.values().next()
@@ -64,95 +72,40 @@ export const makeThreads = Effect.fnUntraced(function* (
   ): BackgroundThread<A, E> => {
     const id = ++count
     const name = options?.name ?? `thread-${id}`
-    let lastFailure: Cause.Cause<E> | undefined
-    const once = Effect.onError(effect, (cause) =>
-      Effect.sync(() => {
-        lastFailure = cause
-      }),
-    )
-    const restarted = (cause: Cause.Cause<unknown>) => events.restarted(thread, cause)
-    const work = options?.restart === undefined ? once : restarting(once, options.restart, restarted)
-    let fiber: Fiber.Fiber<A, E> | undefined
-    let observed = false
-    // Only the thread's own first steps, which run before its fiber is known, can come too early.
-    const running: Effect.Effect<Fiber.Fiber<A, E>> = Effect.suspend(() => {
-      observed = true
-      return fiber === undefined ? Effect.andThen(Effect.yieldNow, running) : Effect.succeed(fiber)
-    })
-    const ended = Effect.flatMap(running, (found) => Fiber.await(found))
-    const joined: Effect.Effect<A, E> = Effect.flatMap(
-      Effect.flatMap(Current, (self) => (Option.isSome(self) && self.value === thread ? joinsItself(name) : running)),
-      (found) => Fiber.join(found),
-    )
-    const join = (waiting?: { readonly timeout: Duration.Input }): Effect.Effect<never, E> => {
-      const result =
-        waiting === undefined
-          ? joined
-          : Effect.suspend((): Effect.Effect<Option.Option<A>, E> => {
-              const exit = fiber?.pollUnsafe()
-              if (exit !== undefined) return Effect.asSome(joined)
-              const timeout = Duration.fromInputUnsafe(waiting.timeout)
-              if (Duration.toMillis(timeout) <= 0) return Effect.succeedNone
-              return Effect.timeoutOption(joined, timeout)
-            })
-      // One function has both signatures of `join`.
-      return result as Effect.Effect<never, E>
-    }
-    const thread: BackgroundThread<A, E> = {
-      id,
-      name,
-      daemon: options?.daemon ?? false,
-      isAlive: Effect.sync(() => fiber?.pollUnsafe() === undefined),
-      join,
-      exit: Effect.sync(() => Option.fromUndefinedOr(fiber?.pollUnsafe())),
-      await: ended,
-      interrupt: Effect.flatMap(running, (found) => Effect.andThen(Fiber.interrupt(found), Fiber.await(found))),
-      lastFailure: Effect.sync(() => Option.fromUndefinedOr(lastFailure)),
-      onEnd: (callback) => {
-        observed = true
-        callbacks.add(callback)
-        const exit = fiber?.pollUnsafe()
-        if (exit !== undefined) notify(exit)
-        return () => callbacks.delete(callback)
-      },
-    }
-    const callbacks = new Set<(exit: Exit.Exit<A, E>) => void>()
-    const notify = (exit: Exit.Exit<A, E>) => {
-      for (const callback of callbacks) {
-        callbacks.delete(callback)
-        callback(exit)
-      }
-    }
+    const thread = new Thread<A, E>(id, name, options?.daemon ?? false, clock.currentTimeMillisUnsafe())
+    const work = options?.restart === undefined ? effect : restarting(effect, options.restart, failedOnce(thread))
     alive.set(id, thread)
     empty.closeUnsafe()
-    const begun = clock.currentTimeMillisUnsafe()
     events.started(thread, active)
-    const context = Context.add(detach(creator, application), Current, Option.some(thread))
+    const context = Context.add(detached(creator), Current, Option.some(thread))
     const program = traced(Effect.scoped(work), name, creator, application)
-    fiber = instance.detached(() => Effect.runForkWith(context)(program))
-    instance.carry(Effect.asVoid(Fiber.await(fiber)))
+    const fiber = instance.detached(() => Effect.runForkWith(context)(program))
+    thread.runsIn(fiber)
+    if (instance.carry !== undefined) instance.carry(Effect.asVoid(Fiber.await(fiber)))
     // Not a finalizer of the effect: a fiber that is interrupted before its first step runs none.
-    fiber.addObserver((exit) => {
-      alive.delete(id)
-      release()
-      events.ended(thread, exit, clock.currentTimeMillisUnsafe() - begun, active)
-      notify(exit)
-      if (alive.size === 0) empty.openUnsafe()
-      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) && !observed) {
-        // Whoever was about to wait for it gets a turn to do so before it counts as unhandled.
-        Effect.runForkWith(context)(
-          Effect.andThen(
-            Effect.yieldNow,
-            Effect.suspend(() =>
-              observed
-                ? Effect.void
-                : Effect.logError(`background thread ${name} failed and nobody waited for it`, exit.cause),
-            ),
-          ),
-        )
-      }
-    })
+    fiber.addObserver((exit) => ended(thread, exit))
     return thread
+  }
+  const failedOnce =
+    <A, E>(thread: Thread<A, E>) =>
+    (cause: Cause.Cause<E>) => {
+      thread.failure = cause
+      events.restarted(thread, cause)
+    }
+  const ended = <A, E>(thread: Thread<A, E>, exit: Exit.Exit<A, E>) => {
+    alive.delete(thread.id)
+    release()
+    events.ended(thread, exit, clock.currentTimeMillisUnsafe() - thread.begun, active)
+    thread.notify(exit)
+    if (alive.size === 0) empty.openUnsafe()
+    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) || thread.observed) return
+    // Whoever was about to wait for it gets a turn to do so before it counts as unhandled.
+    const report = Effect.suspend(() =>
+      thread.observed
+        ? Effect.void
+        : Effect.logError(`background thread ${thread.name} failed and nobody waited for it`, exit.cause),
+    )
+    Effect.runForkWith(lines)(Effect.andThen(Effect.yieldNow, report))
   }
 
   const refusal = Effect.map(instance.isShuttingDown, (ending): Exclude<Refusal, LimitReached> | undefined => {
@@ -249,13 +202,11 @@ export const makeThreads = Effect.fnUntraced(function* (
   }
 })
 
-const joinsItself = (name: string) => Effect.die(new Error(`thread ${name} joins itself, which would never end`))
-
 /** Again after a failure or a defect, never after an interruption. */
 const restarting = <A, E>(
   effect: Effect.Effect<A, E>,
   schedule: Schedule.Schedule<unknown, Cause.Cause<E>>,
-  restarted: (cause: Cause.Cause<unknown>) => void,
+  restarted: (cause: Cause.Cause<E>) => void,
 ): Effect.Effect<A, E> => {
   let failure: Cause.Cause<E> | undefined
   const again = Effect.suspend(() => {
