@@ -1,0 +1,43 @@
+/** Each numbered example is run as a program, and what it prints is what it is said to print. */
+import { execFile } from "node:child_process"
+import { readdirSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+
+const expected: Record<string, ReadonlyArray<string>> = {
+  "01-thread.ts": ["202 accepted, welcome-mail goes on", "out already? false", "the mail is out, after the answer"],
+  "02-call.ts": [
+    "done? false, it is running",
+    "not yet",
+    "Oslo: fair",
+    "Oslo: fair",
+    "no Atlantis",
+    "failed: NoSuchCity",
+  ],
+  "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
+}
+
+const run = (file: string) =>
+  Effect.callback<string, Error>((resume) => {
+    const path = fileURLToPath(new URL(file, import.meta.url))
+    const child = execFile(process.execPath, [path], (error, stdout) =>
+      resume(error === null ? Effect.succeed(stdout) : Effect.fail(error)),
+    )
+    return Effect.sync(() => child.kill())
+  })
+
+describe("example", () => {
+  for (const [file, lines] of Object.entries(expected)) {
+    it.live(file, () =>
+      Effect.gen(function* () {
+        assert.deepStrictEqual((yield* run(file)).trimEnd().split("\n"), lines)
+      }),
+    )
+  }
+
+  it("has an expectation for each", () => {
+    const files = readdirSync(new URL(".", import.meta.url)).filter((name) => /^\d\d-.*\.ts$/.test(name))
+    assert.deepStrictEqual(files.sort(), Object.keys(expected).sort())
+  })
+})
