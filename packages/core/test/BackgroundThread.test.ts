@@ -188,6 +188,16 @@ describe("a thread's handle", () => {
     }).pipe(Effect.provide(backend())),
   )
 
+  it.effect("is joined with others, in their order", () =>
+    Effect.gen(function* () {
+      const start = (n: number) => BackgroundThread.start(Effect.delay(Effect.succeed(n), `${10 - n} seconds`))
+      const threads = yield* Effect.forEach([1, 2, 3], start)
+      const all = yield* Effect.forkChild(BackgroundThread.joinAll(threads))
+      yield* TestClock.adjust("9 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(all), [1, 2, 3])
+    }).pipe(Effect.provide(backend())),
+  )
+
   it.effect("calls back once with the end, at once when it has ended", () =>
     Effect.gen(function* () {
       const gate = yield* Latch.make(false)

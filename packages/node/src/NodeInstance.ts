@@ -110,13 +110,15 @@ const outside = (): (<A>(launch: () => A) => A) => {
 }
 
 /**
- * How a service ends: an orderly stop by a signal is exit code 0, everything else as Effect has it. For
- * `NodeRuntime.runMain({ teardown })`.
+ * How a service ends: an orderly stop by a signal is exit code 0, one that left something behind (a shutdown hook that
+ * failed or did not end in time) is 1, everything else as Effect has it. For `NodeRuntime.runMain({ teardown })`.
  *
  * @since 0.1.0
  */
 export const teardown: Runtime.Teardown = (exit, onExit) =>
-  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
+  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+    ? onExit(Number(process.exitCode ?? 0))
+    : Runtime.defaultTeardown(exit, onExit)
 
 const told: Instance.Host = {
   name: "told to be a frontend",
@@ -144,7 +146,11 @@ const onSignals = Effect.fnUntraced(function* (
   const shutdown = (signal: NodeJS.Signals) =>
     Effect.logInfo(`${signal}: instance ${instance.id} is shutting down; a second signal ends it at once`).pipe(
       Effect.andThen(instance.shutdown),
-      Effect.flatMap((report) => Effect.logInfo(sentence(report))),
+      Effect.flatMap((report) => {
+        if (leftOf(report).length === 0) return Effect.logInfo(sentence(report))
+        process.exitCode = 1
+        return Effect.logWarning(sentence(report))
+      }),
     )
   const listener = (signal: NodeJS.Signals) => {
     if (first === undefined) {
@@ -168,10 +174,13 @@ const onSignals = Effect.fnUntraced(function* (
   )
 })
 
-const sentence = ({ hooks, instance, took }: Instance.ShutdownReport): string => {
-  const left = hooks.filter((hook) => hook.outcome !== "done").map((hook) => `${hook.name} (${hook.outcome})`)
-  const seconds = (Duration.toMillis(took) / 1000).toFixed(1)
+const leftOf = ({ hooks }: Instance.ShutdownReport): ReadonlyArray<string> =>
+  hooks.filter((hook) => hook.outcome !== "done").map((hook) => `${hook.name} (${hook.outcome})`)
+
+const sentence = (report: Instance.ShutdownReport): string => {
+  const left = leftOf(report)
+  const seconds = (Duration.toMillis(report.took) / 1000).toFixed(1)
   return left.length === 0
-    ? `instance ${instance} shut down in ${seconds} s, nothing was left`
-    : `instance ${instance} shut down in ${seconds} s, left: ${left.join(", ")}`
+    ? `instance ${report.instance} shut down in ${seconds} s, nothing was left`
+    : `instance ${report.instance} shut down in ${seconds} s, left: ${left.join(", ")}`
 }

@@ -144,10 +144,18 @@ describe("a process with NodeInstance", () => {
       }),
   )
 
+  it.live("ends within the grace period although a thread cannot be stopped, and says so with its exit code", () =>
+    Effect.gen(function* () {
+      const { code, output } = yield* run(["stubborn", "500"], once("SIGTERM"))
+      assert.include(output, "left: background threads (timedOut)")
+      assert.strictEqual(code, 1, output)
+    }),
+  )
+
   it.live("ends at once, with a code that is not zero, on a second signal", () =>
     Effect.gen(function* () {
       let sent = 0
-      const { code, output } = yield* run(["stubborn"], (output, kill) => {
+      const { code, output } = yield* run(["stubborn", "60000"], (output, kill) => {
         if (sent === 0 && output.includes("ready")) {
           sent++
           kill("SIGINT")

@@ -178,11 +178,18 @@ export const makeThreads = Effect.fnUntraced(function* (
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       closed = true
-      // A shutdown that has begun drains first: the program that a signal interrupts closes its layers meanwhile.
-      const drained = Effect.when(Effect.asVoid(instance.shutdown), instance.isShuttingDown)
-      return Effect.andThen(
-        drained,
-        interruptAll(() => true),
+      // A shutdown that has begun drains first: the program that a signal interrupts closes its layers meanwhile. Who
+      // has not ended within the grace period is not waited for again.
+      return Effect.flatMap(instance.isShuttingDown, (ending) =>
+        ending
+          ? Effect.andThen(
+              instance.shutdown,
+              Effect.forkDetach(
+                interruptAll(() => true),
+                { startImmediately: true },
+              ),
+            )
+          : interruptAll(() => true),
       )
     }),
   )

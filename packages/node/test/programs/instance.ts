@@ -22,7 +22,7 @@ program.pipe(
   Effect.scoped,
   Effect.provide(
     BackgroundThread.BackgroundThreads.layer.pipe(
-      Layer.provide(NodeInstance.layer({ id: "test", grace: stubborn ? "60 seconds" : "5 seconds" })),
+      Layer.provide(NodeInstance.layer({ id: "test", grace: Number(process.argv[3] ?? 5000) })),
     ),
   ),
   NodeRuntime.runMain({ teardown: NodeInstance.teardown }),
