@@ -15,6 +15,21 @@ const expected: Record<string, ReadonlyArray<string>> = {
     "no Atlantis",
     "failed: NoSuchCity",
   ],
+  "04-task.ts": [
+    "it is scheduled",
+    "after six days it is scheduled",
+    "water the plants (attempt 1)",
+    "said after 7 days, it is succeeded",
+    "an empty text is refused at once: SchemaError",
+  ],
+  "05-failures.ts": [
+    "good charged in attempt 1",
+    "busy charged in attempt 3",
+    "holiday charged in attempt 1",
+    "declined: its own typed error, by type",
+    "expired: a dead letter, PermanentFailure: the card has expired",
+    "broken: a dead letter, RetriesExhausted: cannot read the card",
+  ],
   "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
 }
 

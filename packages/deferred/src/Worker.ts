@@ -26,7 +26,10 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
   readonly targets?: ReadonlyArray<string> | undefined
   /** How long a crash of this process goes unnoticed; extended every third of it. Default 30 seconds. */
   readonly lease?: Duration.Input | undefined
-  /** The longest it waits before it looks again without a hint. Default 1 second. */
+  /**
+   * The longest it waits before it looks again without a hint, or a time that the queue named. Default 10 seconds where
+   * the driver tells of changes (`capabilities.listens`), else 1 second.
+   */
   readonly pollInterval?: Duration.Input | undefined
   /**
    * The most records of a queue it claims ahead of its free slots. It claims ahead only as many as its handlers have
@@ -86,7 +89,7 @@ export const layer = <const Tasks extends ReadonlyArray<Task.Any>>(
       const queue = yield* TaskQueue
       const crew = yield* makeCrew(queue, { ...options, id: options.id ?? instance.id })
       const drained = crew.drain.pipe(
-        Effect.tap((report) => Effect.logInfo(sentence(report))),
+        Effect.tap((report) => (isIdle(report) ? Effect.logDebug(sentence(report)) : Effect.logInfo(sentence(report)))),
         Effect.asVoid,
       )
       const drain = yield* Effect.cached(drained)
@@ -94,6 +97,9 @@ export const layer = <const Tasks extends ReadonlyArray<Task.Any>>(
       yield* instance.onShutdown(`worker ${crew.id}`, drain)
     }),
   ) as Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>>
+
+const isIdle = ({ finished, interrupted, returned, unsettled }: Drained): boolean =>
+  finished + interrupted + returned + unsettled === 0
 
 const sentence = (report: Drained): string =>
   `worker ${report.worker} drained: ${report.finished} attempts finished, ${report.interrupted} interrupted and ` +

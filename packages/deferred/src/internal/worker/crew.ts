@@ -119,7 +119,7 @@ export const makeCrew = Effect.fnUntraced(function* (
       worker: options.id,
     },
     prefetch: options.prefetch ?? concurrencies * 10,
-    pollInterval: millis(options.pollInterval ?? "1 second"),
+    pollInterval: millis(options.pollInterval ?? (queue.capabilities.listens ? "10 seconds" : "1 second")),
     dispatch,
   })
   const noticed = (change: Change) => {
