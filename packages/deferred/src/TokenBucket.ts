@@ -35,8 +35,9 @@ export const available = (bucket: TokenBucket): number => Math.max(0, Math.floor
 /** @since 0.1.0 */
 export const take = (bucket: TokenBucket, count: number): TokenBucket => ({ ...bucket, tokens: bucket.tokens - count })
 
-/** When there will be a token; `undefined` when never. @since 0.1.0 */
+/** When there will be a token: `-Infinity` when there is one, `undefined` when never. @since 0.1.0 */
 export const nextAt = (bucket: TokenBucket, { rate }: Rate): number | undefined => {
-  if (available(bucket) >= 1) return bucket.at
+  // Not `bucket.at`: who looks may have a clock that is behind the one that filled it.
+  if (available(bucket) >= 1) return Number.NEGATIVE_INFINITY
   return rate > 0 ? Math.ceil(bucket.at + ((1 - bucket.tokens) * 1000) / rate) : undefined
 }

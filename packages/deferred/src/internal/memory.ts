@@ -18,13 +18,13 @@ interface Name {
   place: number
 }
 
-const nameKey = (queue: string, name: string): string => `${queue}\n${name}`
+/** Whatever they hold, no two have the same. */
+const nameKey = (queue: string, name: string): string => `${queue.length}:${queue}${name}`
 
 export class Memory {
   private readonly records = new Map<TaskId, MemoryRecord>()
   private readonly queues = new Map<string, MemoryQueue>()
   private readonly names = new Map<string, Name>()
-  private readonly leases = new Heap<"place", MemoryRecord>("place", (l, r) => l.leaseUntil! < r.leaseUntil!)
   private readonly expiries = new Heap<"expiryPlace", MemoryRecord>(
     "expiryPlace",
     (l, r) => l.expiresAt! < r.expiresAt!,
@@ -114,12 +114,10 @@ export class Memory {
         record.leaseUntil = params.now + (record.lease ?? params.lease)
         record.attempt++
         record.token++
-        this.leases.push(record)
         records.push(claimed(record))
       })
       earliest(queue.nextAt(params))
     }
-    earliest(this.leases.peek()?.leaseUntil)
     return { records, nextAt }
   }
 
@@ -127,7 +125,7 @@ export class Memory {
     const record = this.held(lease)
     if (record === undefined) return "LeaseLost"
     record.leaseUntil = until
-    this.leases.update(record)
+    this.queue(record.queue).leases.update(record)
     return record.cancelRequested === undefined ? "Extended" : "CancelRequested"
   }
 
@@ -241,7 +239,7 @@ export class Memory {
     for (const record of this.records.values()) {
       if (!matches(record, filter, now)) continue
       const state = stateOf(record, now)
-      const key = `${record.queue}\n${record.task}\n${state}\n${record.reason ?? ""}`
+      const key = JSON.stringify([record.queue, record.task, state, record.reason])
       const same = counts.get(key)
       if (same === undefined) {
         counts.set(key, { queue: record.queue, task: record.task, state, reason: record.reason, count: 1 })
@@ -280,24 +278,29 @@ export class Memory {
 
   /** Expired leases come back, and what was not started in time is buried. */
   private takeBack(now: number): void {
-    for (let top = this.leases.peek(); top !== undefined && top.leaseUntil! <= now; top = this.leases.peek()) {
-      const crash: AttemptFailure = {
-        attempt: top.attempt,
-        at: now,
-        kind: "crash",
-        tag: "Crashed",
-        message: `worker ${top.worker} did not extend its lease`,
-      }
-      this.letGo(top)
-      top.crashes++
-      top.failure = JSON.stringify(crash)
-      if (top.cancelRequested === undefined && top.crashes > top.maxCrashes) this.bury(top, "Crashed", now)
-      else this.waitAgain(top, now, now)
+    for (const { leases } of this.queues.values()) {
+      for (let top = leases.peek(); top !== undefined && top.leaseUntil! <= now; top = leases.peek())
+        this.crash(top, now)
     }
     for (let top = this.expiries.peek(); top !== undefined && top.expiresAt! <= now; top = this.expiries.peek()) {
       this.unwait(top)
       this.bury(top, "Expired", now)
     }
+  }
+
+  private crash(record: MemoryRecord, now: number): void {
+    const crash: AttemptFailure = {
+      attempt: record.attempt,
+      at: now,
+      kind: "crash",
+      tag: "Crashed",
+      message: `worker ${record.worker} did not extend its lease`,
+    }
+    this.letGo(record)
+    record.crashes++
+    record.failure = JSON.stringify(crash)
+    if (record.cancelRequested === undefined && record.crashes > record.maxCrashes) this.bury(record, "Crashed", now)
+    else this.waitAgain(record, now, now)
   }
 
   private held({ id, token }: TaskQueue.Lease): MemoryRecord | undefined {
@@ -306,9 +309,8 @@ export class Memory {
   }
 
   private letGo(record: MemoryRecord): void {
-    this.leases.remove(record)
     const queue = this.queue(record.queue)
-    queue.running--
+    queue.leases.remove(record)
     if (queue.limits.maxConcurrent !== undefined) this.waiting.add(record.queue)
     record.worker = undefined
     record.leaseUntil = undefined

@@ -1,5 +1,5 @@
 /**
- * One queue in memory: its waiting records in lanes, its limits, its running count.
+ * One queue in memory: its waiting records in lanes, its leases, its limits.
  */
 import type { ClaimParams, QueueLimits } from "../TaskQueue.ts"
 import { unlimited } from "../TaskQueue.ts"
@@ -20,8 +20,8 @@ interface Lane {
 
 export class MemoryQueue {
   limits: QueueLimits = unlimited
-  /** Live leases. */
-  running = 0
+  /** Of the running records; how many there are is what `maxConcurrent` counts. */
+  readonly leases = new Heap<"place", MemoryRecord>("place", (left, right) => left.leaseUntil! < right.leaseUntil!)
   private bucket: TokenBucket.TokenBucket = { tokens: 0, at: 0 }
   private readonly lanes = new Map<string, Lane>()
 
@@ -44,7 +44,7 @@ export class MemoryQueue {
     else lane.scheduled.remove(record)
   }
 
-  /** Takes up to `limit` records that the parameters allow, in order. */
+  /** Takes up to `limit` records that the parameters allow, in order; `take` gives each its lease. */
   claim(params: ClaimParams, limit: number, take: (record: MemoryRecord) => void): void {
     const lanes = this.eligible(params)
     for (const lane of lanes) promote(lane, params.now)
@@ -52,33 +52,40 @@ export class MemoryQueue {
     for (let count = 0; count < allowed; count++) {
       let best: Lane | undefined
       for (const lane of lanes) {
-        const top = lane.ready.peek()
+        const top = firstReady(lane, params.now)
         if (top !== undefined && (best === undefined || claimsBefore(top, best.ready.peek()!))) best = lane
       }
       const record = best?.ready.pop()
       if (record === undefined) return
       if (this.rate() !== undefined) this.bucket = TokenBucket.take(this.bucket, 1)
-      this.running++
       take(record)
+      this.leases.push(record)
     }
   }
 
-  /** When a claim like this one could next find something, by time alone: without a free slot, never. */
+  /** When a claim like this one could next find something, by time alone. */
   nextAt(params: ClaimParams): number | undefined {
+    const waiting = this.nextWaiting(params)
+    const lease = this.leases.peek()?.leaseUntil
+    return waiting === undefined || lease === undefined ? (waiting ?? lease) : Math.min(waiting, lease)
+  }
+
+  /** Without a free slot, never: the end of a lease or an attempt comes first. */
+  private nextWaiting(params: ClaimParams): number | undefined {
     if (this.limits.paused || this.limits.rate === 0 || !this.hasSlot()) return undefined
     const rate = this.rate()
     const tokenAt = rate === undefined ? params.now : TokenBucket.nextAt(this.bucket, rate)
     if (tokenAt === undefined) return undefined
     let next: number | undefined
     for (const lane of this.eligible(params)) {
-      const waiting = lane.ready.peek() === undefined ? lane.scheduled.peek()?.eta : params.now
+      const waiting = firstReady(lane, params.now) === undefined ? lane.scheduled.peek()?.eta : params.now
       if (waiting !== undefined) next = Math.min(next ?? Number.POSITIVE_INFINITY, waiting)
     }
     return next === undefined ? undefined : Math.max(next, tokenAt)
   }
 
   private hasSlot(): boolean {
-    return this.limits.maxConcurrent === undefined || this.running < this.limits.maxConcurrent
+    return this.limits.maxConcurrent === undefined || this.leases.size < this.limits.maxConcurrent
   }
 
   private slots(now: number): number {
@@ -86,7 +93,7 @@ export class MemoryQueue {
     const rate = this.rate()
     if (rate !== undefined) this.bucket = TokenBucket.refill(this.bucket, rate, now)
     const tokens = rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(this.bucket)
-    return Math.min(tokens, (this.limits.maxConcurrent ?? Number.POSITIVE_INFINITY) - this.running)
+    return Math.min(tokens, (this.limits.maxConcurrent ?? Number.POSITIVE_INFINITY) - this.leases.size)
   }
 
   private rate(): TokenBucket.Rate | undefined {
@@ -103,7 +110,7 @@ export class MemoryQueue {
   }
 
   private laneOf({ target, task, version }: MemoryRecord): Lane {
-    const key = `${task}\n${version}\n${target === undefined ? "" : `=${target}`}`
+    const key = `${version}:${task.length}:${task}${target === undefined ? "" : `=${target}`}`
     let lane = this.lanes.get(key)
     if (lane === undefined) {
       lane = {
@@ -119,6 +126,16 @@ export class MemoryQueue {
     }
     return lane
   }
+}
+
+/** Whoever claimed before may have a clock that is ahead: what is not due by this one's goes back. */
+const firstReady = (lane: Lane, now: number): MemoryRecord | undefined => {
+  for (let top = lane.ready.peek(); top !== undefined; top = lane.ready.peek()) {
+    if (top.eta <= now) return top
+    lane.ready.remove(top)
+    lane.scheduled.push(top)
+  }
+  return undefined
 }
 
 const promote = (lane: Lane, now: number): void => {

@@ -124,6 +124,28 @@ export const claims: Chapter = {
       }),
     )
     test(
+      "says nothing of leases in queues that were not asked for",
+      Effect.gen(function* () {
+        yield* enqueue([{ queue: "other" }, { eta: 900 }])
+        yield* claim(0, { queue: "other", lease: 50 })
+        assert.strictEqual((yield* claimResult(0)).nextAt, 900)
+      }),
+    )
+    test(
+      "leaves what is not due by the clock of whoever claims, also after one whose clock is ahead",
+      Effect.gen(function* () {
+        yield* enqueue([{ eta: 105 }, { eta: 105, priority: 1 }, { eta: 101 }])
+        yield* claimOne(110, { lease: 1000 })
+        const behind = yield* claimResult(103, { lease: 1000 })
+        assert.deepStrictEqual(
+          behind.records.map(({ eta }) => eta),
+          [101],
+        )
+        assert.strictEqual(behind.nextAt, 105)
+        assert.strictEqual((yield* claim(105)).length, 1)
+      }),
+    )
+    test(
       "prefers the record's own lease to the worker's",
       Effect.gen(function* () {
         yield* insert({ lease: 77 })

@@ -22,6 +22,23 @@ export const names: Chapter = {
       }),
     )
     test(
+      "tells names and queues apart, whatever is in them",
+      Effect.gen(function* () {
+        const outcomes = yield* enqueue([
+          { queue: "a\nb", name: "c" },
+          { queue: "a", name: "b\nc" },
+          { queue: "a", name: "B\nC" },
+          { queue: "a", name: "" },
+          { queue: "a", name: " " },
+        ])
+        assert.deepStrictEqual(
+          outcomes.map(({ _tag }) => _tag),
+          outcomes.map(() => "Inserted"),
+        )
+        assert.strictEqual((yield* enqueue([{ queue: "a", name: "" }]))[0]?._tag, "Duplicate")
+      }),
+    )
+    test(
       "finds duplicates within one call, and stores the others of the call (Q43, Q49)",
       Effect.gen(function* () {
         const outcomes = yield* enqueue([{ name: "a" }, { name: "b" }, { name: "a" }, {}])
