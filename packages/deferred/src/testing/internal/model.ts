@@ -1,0 +1,343 @@
+/**
+ * The contract of task queues once more, as plainly as it can be said: immutable, every question a scan of all records.
+ * `TaskQueueModel` asks a driver what it asks this.
+ */
+import type { TaskId } from "../../TaskId.ts"
+import type * as TaskQueue from "../../TaskQueue.ts"
+import { unlimited } from "../../TaskQueue.ts"
+import type { NewRecord, TaskRecord, TaskState } from "../../TaskRecord.ts"
+import * as TokenBucket from "../../TokenBucket.ts"
+
+/** `ready` stands for both faces of a waiting record; `token` counts the claims. */
+export interface ModelRecord extends TaskRecord {
+  readonly token: number
+  readonly tombstone: number
+}
+
+/** Who has a name, and until when it stays taken once that record has ended. */
+interface Name {
+  readonly queue: string
+  readonly name: string
+  readonly owner: TaskId
+  readonly until: number | undefined
+}
+
+interface Limits extends TaskQueue.QueueLimits {
+  readonly bucket: TokenBucket.TokenBucket
+}
+
+export interface Model {
+  /** In the order of insertion. */
+  readonly records: ReadonlyArray<ModelRecord>
+  readonly names: ReadonlyArray<Name>
+  readonly limits: Readonly<Record<string, Limits>>
+}
+
+/** What the model is after a call, and what the call says. */
+export type Said<A> = readonly [model: Model, answer: A]
+
+export const empty: Model = { records: [], names: [], limits: {} }
+
+/** A batch is its items, one after the other. */
+const each = <Item, A>(
+  model: Model,
+  items: ReadonlyArray<Item>,
+  one: (model: Model, item: Item) => Said<A>,
+): Said<ReadonlyArray<A>> => {
+  let after = model
+  const answers = items.map((item) => {
+    const [next, answer] = one(after, item)
+    after = next
+    return answer
+  })
+  return [after, answers]
+}
+
+const find = (model: Model, id: TaskId) => model.records.find((record) => record.id === id)
+const put = (model: Model, changed: ModelRecord): Model => ({
+  ...model,
+  records: model.records.map((record) => (record.id === changed.id ? changed : record)),
+})
+const drop = (model: Model, id: TaskId): Model => ({
+  ...model,
+  records: model.records.filter((record) => record.id !== id),
+})
+type Named = Pick<NewRecord, "queue" | "name">
+const isNameOf = (record: Named) => (name: Name) => name.queue === record.queue && name.name === record.name
+const isTakenAt = (now: number) => (name: Name) => name.until === undefined || name.until > now
+const nameOf = (model: Model, record: Named, now: number) => model.names.filter(isTakenAt(now)).find(isNameOf(record))
+const own = (model: Model, record: ModelRecord): Model => {
+  if (record.name === undefined) return model
+  const others = model.names.filter((name) => !isNameOf(record)(name))
+  return {
+    ...model,
+    names: [...others, { queue: record.queue, name: record.name, owner: record.id, until: undefined }],
+  }
+}
+const isWaiting = (record: ModelRecord) => record.state === "ready"
+const isRunning = (record: ModelRecord) => record.state === "running"
+const hasEnded = (record: ModelRecord) => record.endedAt !== undefined
+
+const fresh = ({ onDuplicate: _, ...content }: NewRecord, now: number): ModelRecord => ({
+  name: undefined,
+  target: undefined,
+  expiresAt: undefined,
+  retry: undefined,
+  timeout: undefined,
+  lease: undefined,
+  ...content,
+  state: "ready",
+  eta: Math.max(now, content.eta),
+  enqueuedAt: now,
+  attempt: 0,
+  crashes: 0,
+  token: 0,
+  firstAttemptAt: undefined,
+  startedAt: undefined,
+  worker: undefined,
+  leaseUntil: undefined,
+  cancelRequested: undefined,
+  endedAt: undefined,
+  reason: undefined,
+  result: undefined,
+  failure: undefined,
+})
+
+export const enqueue = (model: Model, records: ReadonlyArray<NewRecord>, now: number) =>
+  each(model, records, (model, given): Said<TaskQueue.EnqueueOutcome> => {
+    if (find(model, given.id) !== undefined) return [model, { _tag: "Existing", id: given.id }]
+    const record = fresh(given, now)
+    const taken = given.name === undefined ? undefined : nameOf(model, given, now)
+    if (taken !== undefined) {
+      if (given.onDuplicate === "ignore") return [model, { _tag: "Existing", id: taken.owner }]
+      if (given.onDuplicate === "fail") {
+        const { owner, until } = taken
+        return [model, until === undefined ? { _tag: "Duplicate", id: owner } : { _tag: "Tombstoned", until }]
+      }
+      const owner = find(model, taken.owner)
+      if (owner !== undefined && isWaiting(owner)) {
+        return [put(model, { ...record, id: owner.id, token: owner.token }), { _tag: "Replaced", id: owner.id }]
+      }
+    }
+    return [own({ ...model, records: [...model.records, record] }, record), { _tag: "Inserted", id: record.id }]
+  })
+
+const end = (
+  model: Model,
+  record: ModelRecord,
+  how: Pick<ModelRecord, "state"> & Partial<ModelRecord>,
+  now: number,
+): Model => {
+  const ended = { ...record, ...how, endedAt: now, worker: undefined, leaseUntil: undefined }
+  const names = model.names.map((name) =>
+    name.owner === record.id && isNameOf(record)(name) ? { ...name, until: now + record.tombstone } : name,
+  )
+  const isKept = ended.state === "dead" || ended.keep > 0
+  return { ...(isKept ? put(model, ended) : drop(model, record.id)), names }
+}
+
+/** Back to waiting, or cancelled when somebody asked for that. */
+const waitAgain = (model: Model, record: ModelRecord, how: Partial<ModelRecord>, now: number): Model =>
+  record.cancelRequested !== undefined
+    ? end(model, { ...record, ...how, eta: record.eta }, { state: "cancelled" }, now)
+    : put(model, {
+        ...record,
+        ...how,
+        state: "ready",
+        eta: Math.max(now, how.eta ?? now),
+        worker: undefined,
+        leaseUntil: undefined,
+      })
+
+const takeBack = (model: Model, now: number): Model =>
+  model.records.reduce((model, record) => {
+    if (isRunning(record) && record.leaseUntil! <= now) {
+      const crashed = {
+        ...record,
+        crashes: record.crashes + 1,
+        failure: JSON.stringify({ attempt: record.attempt, at: now, kind: "crash" }),
+      }
+      return crashed.crashes > record.maxCrashes && record.cancelRequested === undefined
+        ? end(model, crashed, { state: "dead", reason: "Crashed" }, now)
+        : waitAgain(model, crashed, {}, now)
+    }
+    const isLate = isWaiting(record) && record.firstAttemptAt === undefined && (record.expiresAt ?? now + 1) <= now
+    return isLate ? end(model, record, { state: "dead", reason: "Expired" }, now) : model
+  }, model)
+
+const limitsOf = (model: Model, queue: string): Limits =>
+  model.limits[queue] ?? { ...unlimited, bucket: { tokens: 0, at: 0 } }
+const rateOf = ({ burst, rate }: TaskQueue.QueueLimits) => (rate === undefined ? undefined : { rate, burst })
+
+/** Higher priority first, then eta, then insertion (the sort is stable). */
+const inOrder = (left: ModelRecord, right: ModelRecord) => right.priority - left.priority || left.eta - right.eta
+
+export const claim = (model: Model, params: TaskQueue.ClaimParams): Said<ReadonlyArray<ModelRecord>> => {
+  const { now } = params
+  const [after, claimed] = each(takeBack(model, now), params.queues, (model, { limit, name }) => {
+    const limits = limitsOf(model, name)
+    const rate = rateOf(limits)
+    const bucket = rate === undefined ? limits.bucket : TokenBucket.refill(limits.bucket, rate, now)
+    const running = model.records.filter((record) => isRunning(record) && record.queue === name).length
+    const free = Math.max(0, (limits.maxConcurrent ?? Number.POSITIVE_INFINITY) - running)
+    const tokens = rate === undefined ? Number.POSITIVE_INFINITY : rate.rate === 0 ? 0 : TokenBucket.available(bucket)
+    const started = model.records
+      .filter(
+        (record) =>
+          isWaiting(record) &&
+          record.queue === name &&
+          record.eta <= now &&
+          params.tasks.some((task) => task.name === record.task && task.maxVersion >= record.version) &&
+          (record.target === undefined || params.targets.includes(record.target)),
+      )
+      .sort(inOrder)
+      .slice(0, limits.paused ? 0 : Math.min(limit, free, tokens))
+      .map(
+        (record): ModelRecord => ({
+          ...record,
+          state: "running",
+          worker: params.worker,
+          startedAt: now,
+          firstAttemptAt: record.firstAttemptAt ?? now,
+          leaseUntil: now + (record.lease ?? params.lease),
+          attempt: record.attempt + 1,
+          token: record.token + 1,
+        }),
+      )
+    const spent = rate === undefined ? bucket : TokenBucket.take(bucket, started.length)
+    const next = { ...model, limits: { ...model.limits, [name]: { ...limits, bucket: spent } } }
+    return [started.reduce(put, next), started]
+  })
+  return [after, claimed.flat()]
+}
+
+/** When the same claim would next give something, if nobody did anything before: found by trying. */
+export const nextClaimable = (model: Model, params: TaskQueue.ClaimParams): number | undefined => {
+  const tokens = params.queues.map(({ name }) => {
+    const limits = limitsOf(model, name)
+    return limits.rate === undefined ? undefined : TokenBucket.nextAt(limits.bucket, { ...limits, rate: limits.rate })
+  })
+  const times = [params.now, ...tokens, ...model.records.flatMap(({ eta, leaseUntil }) => [eta, leaseUntil])]
+  return times
+    .filter((time) => time !== undefined)
+    .filter((time) => time >= params.now)
+    .sort((left, right) => left - right)
+    .find((now) => claim(model, { ...params, now })[1].length > 0)
+}
+
+const held = (model: Model, { id, token }: TaskQueue.Lease) => {
+  const record = find(model, id)
+  return record !== undefined && isRunning(record) && record.token === token ? record : undefined
+}
+
+export const extend = (model: Model, { leases, until }: TaskQueue.ExtendParams) =>
+  each(model, leases, (model, lease): Said<TaskQueue.ExtendOutcome> => {
+    const record = held(model, lease)
+    if (record === undefined) return [model, "LeaseLost"]
+    const outcome = record.cancelRequested === undefined ? "Extended" : "CancelRequested"
+    return [put(model, { ...record, leaseUntil: until }), outcome]
+  })
+
+export const settle = (model: Model, settlements: ReadonlyArray<TaskQueue.Settlement>, now: number) =>
+  each(model, settlements, (model, settlement): Said<TaskQueue.SettleOutcome> => {
+    const record = held(model, settlement)
+    if (record === undefined) return [model, "LeaseLost"]
+    const givenBack = record.attempt - 1
+    switch (settlement._tag) {
+      case "Succeed":
+        return [end(model, record, { state: "succeeded", result: settlement.result }, now), "Settled"]
+      case "Cancel":
+        return [end(model, record, { state: "cancelled" }, now), "Settled"]
+      case "Bury": {
+        const { reason, result } = settlement
+        const failure = settlement.failure ?? record.failure
+        return [end(model, record, { state: "dead", reason, result, failure }, now), "Settled"]
+      }
+      case "Retry":
+        return [waitAgain(model, record, { eta: settlement.eta, failure: settlement.failure }, now), "Settled"]
+      case "Snooze":
+        return [waitAgain(model, record, { eta: settlement.eta, attempt: givenBack }, now), "Settled"]
+      case "Release":
+        return [waitAgain(model, record, { attempt: givenBack }, now), "Settled"]
+    }
+  })
+
+export const cancel = (model: Model, ids: ReadonlyArray<TaskId>, reason: string, now: number) =>
+  each(model, ids, (model, id): Said<TaskQueue.CancelOutcome> => {
+    const record = find(model, id)
+    if (record === undefined) return [model, "NotFound"]
+    if (hasEnded(record)) return [model, "TooLate"]
+    const asked = { ...record, cancelRequested: reason }
+    if (isRunning(record)) return [put(model, asked), "Requested"]
+    return [end(model, asked, { state: "cancelled" }, now), "Cancelled"]
+  })
+
+export const redrive = (model: Model, ids: ReadonlyArray<TaskId>, now: number) =>
+  each(model, ids, (model, id): Said<TaskQueue.RedriveOutcome> => {
+    const record = find(model, id)
+    if (record === undefined) return [model, "NotFound"]
+    if (record.state !== "dead") return [model, "NotDead"]
+    const { failure, token } = record
+    const again = { ...fresh({ ...record, onDuplicate: "fail" }, now), enqueuedAt: record.enqueuedAt, failure, token }
+    const waiting = put(model, { ...again, eta: now, expiresAt: undefined })
+    const taken = nameOf(model, record, now)
+    return [taken === undefined || taken.owner === id ? own(waiting, record) : waiting, "Redriven"]
+  })
+
+const forget = (model: Model, record: ModelRecord): Model => {
+  const isFreed = (name: Name) => !hasEnded(record) && name.owner === record.id && isNameOf(record)(name)
+  return { ...drop(model, record.id), names: model.names.filter((name) => !isFreed(name)) }
+}
+
+export const remove = (model: Model, ids: ReadonlyArray<TaskId>) =>
+  each(model, ids, (model, id): Said<TaskQueue.RemoveOutcome> => {
+    const record = find(model, id)
+    if (record === undefined) return [model, "NotFound"]
+    return isRunning(record) ? [model, "Running"] : [forget(model, record), "Removed"]
+  })
+
+export const purge = (model: Model, queue: string): Said<number> => {
+  const waiting = model.records.filter((record) => isWaiting(record) && record.queue === queue)
+  return [waiting.reduce(forget, model), waiting.length]
+}
+
+export const prune = (model: Model, now: number, deadBefore: number): Said<number> => {
+  const over = model.records.filter(
+    (record) =>
+      hasEnded(record) &&
+      (record.state === "dead" ? record.endedAt! < deadBefore : record.endedAt! + record.keep <= now),
+  )
+  return [over.reduce(forget, { ...model, names: model.names.filter(isTakenAt(now)) }), over.length]
+}
+
+export const configure = (
+  model: Model,
+  queue: string,
+  changes: Partial<TaskQueue.QueueLimits>,
+  now: number,
+): Said<TaskQueue.QueueLimits> => {
+  const before = limitsOf(model, queue)
+  const { bucket, ...limits } = { ...before, ...changes }
+  const was = rateOf(before)
+  const is = rateOf(limits)
+  // A first rate starts with a full bucket; a changed one keeps what was gathered under the old.
+  const gathered =
+    was === undefined ? (is === undefined ? bucket : TokenBucket.full(is, now)) : TokenBucket.refill(bucket, was, now)
+  return [{ ...model, limits: { ...model.limits, [queue]: { ...limits, bucket: gathered } } }, limits]
+}
+
+const stateOf = (record: ModelRecord, now: number): TaskState =>
+  isWaiting(record) && record.eta > now ? "scheduled" : record.state
+
+/** The records as a reader sees them at a time, in the order of insertion. */
+export const look = (model: Model, filter: TaskQueue.Filter, now: number): ReadonlyArray<ModelRecord> =>
+  model.records
+    .map((record) => ({ ...record, state: stateOf(record, now) }))
+    .filter(
+      ({ name, queue, reason, state, task }) =>
+        (filter.queue === undefined || queue === filter.queue) &&
+        (filter.task === undefined || task === filter.task) &&
+        (filter.state === undefined || state === filter.state) &&
+        (filter.reason === undefined || reason === filter.reason) &&
+        (filter.namePrefix === undefined || name?.startsWith(filter.namePrefix) === true),
+    )

@@ -1,0 +1,197 @@
+/**
+ * A driver and the model, side by side: every step is made on both, and what both say and have is compared.
+ */
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { ClaimParams, Count, Lease, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
+import type { AttemptFailure, TaskRecord } from "../../TaskRecord.ts"
+import * as History from "./history.ts"
+import * as Model from "./model.ts"
+
+/** What is compared of a record: all that the contract has, and nothing that is a driver's own. */
+const shown = (record: TaskRecord) => {
+  const { token: _, tombstone: __, ...rest } = record as Model.ModelRecord
+  return { ...rest, headers: { ...rest.headers }, failure: shownFailure(rest.failure) }
+}
+
+/** How a crash is worded is free. */
+const shownFailure = (text: string | undefined): unknown => {
+  const failure = text === undefined ? undefined : (JSON.parse(text) as AttemptFailure | string)
+  return typeof failure === "object" ? { kind: failure.kind, attempt: failure.attempt, at: failure.at } : failure
+}
+
+/** The order is promised within each queue. */
+const byQueue = (records: ReadonlyArray<TaskRecord>) => ({
+  a: records.filter(({ queue }) => queue === "a").map(shown),
+  b: records.filter(({ queue }) => queue === "b").map(shown),
+})
+
+const lines = (counts: ReadonlyArray<Count>) =>
+  counts.map(({ count, queue, reason, state, task }) => `${queue} ${task} ${state} ${reason} ${count}`).sort()
+
+const tally = (records: ReadonlyArray<TaskRecord>): ReadonlyArray<Count> =>
+  records.map(({ queue, reason, state, task }) => {
+    const isSame = (other: TaskRecord) =>
+      other.queue === queue && other.task === task && other.state === state && other.reason === reason
+    return { queue, task, state, reason, count: records.filter(isSame).length }
+  })
+
+const filters = [
+  { queue: "a" },
+  { task: "u" },
+  { state: "ready" },
+  { state: "scheduled" },
+  { state: "running" },
+  { state: "dead", reason: "Crashed" },
+  { namePrefix: "n" },
+] as const
+
+/** Makes steps on both and fails where they differ; `mark` tells the steps of a history apart. */
+export const sideBySide = (queue: TaskQueue["Service"]) => {
+  let now = 1_000_000
+  let model = Model.empty
+  /** The leases that the driver gave, with the number of the claim, by which the model knows them. */
+  let leases: ReadonlyArray<Lease & { readonly claims: number }> = []
+
+  const recent = (back: number) => leases.at(-1 - back) ?? leases[0] ?? { id: History.idOf(0), token: 0, claims: 0 }
+  const given = (back: number): Lease => ({ id: recent(back).id, token: recent(back).token })
+  const counted = (back: number): Lease => ({ id: recent(back).id, token: recent(back).claims })
+
+  const same = <A>(call: Effect.Effect<A, TaskQueueError>, [after, expected]: Model.Said<A>) =>
+    Effect.map(call, (actual) => {
+      model = after
+      assert.deepStrictEqual(actual, expected)
+      return actual
+    })
+
+  const claim = Effect.fnUntraced(function* (params: ClaimParams) {
+    const [after, expected] = Model.claim(model, params)
+    const { nextAt, records } = yield* queue.claim(params)
+    model = after
+    assert.deepStrictEqual(byQueue(records), byQueue(expected))
+    for (const { id, token } of records) {
+      const before = leases.filter((lease) => lease.id === id)
+      assert.isAbove(token, before.at(-1)?.token ?? Number.NEGATIVE_INFINITY, "the token rises")
+      leases = [...leases, { id, token, claims: before.length + 1 }]
+    }
+    const next = Model.nextClaimable(model, params)
+    // A time too early costs a claim, one too late makes records wait.
+    if (next !== undefined) assert.isAtMost(nextAt ?? Number.POSITIVE_INFINITY, next, "nextAt is not too late")
+    if (nextAt !== undefined && next !== params.now) assert.isAbove(nextAt, params.now, "nextAt is ahead")
+    return records
+  })
+
+  const step = (step: History.Step, mark: string): Effect.Effect<unknown, TaskQueueError> => {
+    switch (step._tag) {
+      case "Wait":
+        now += step.by
+        return Effect.void
+      case "Enqueue": {
+        const records = History.recordsOf(step, mark, now)
+        return Effect.map(same(queue.enqueue({ records, now }), Model.enqueue(model, records, now)), (outcomes) => {
+          // A new record, also when its id was that of one long gone: no lease on it was given yet.
+          const inserted = outcomes.map((outcome) => (outcome._tag === "Inserted" ? outcome.id : undefined))
+          leases = leases.filter(({ id }) => !inserted.includes(id))
+        })
+      }
+      case "Claim":
+        return claim(History.claimOf(step, now))
+      case "Extend": {
+        const until = now + step.by
+        return same(
+          queue.extend({ leases: step.leases.map(given), until, now }),
+          Model.extend(model, { leases: step.leases.map(counted), until, now }),
+        )
+      }
+      case "Settle":
+        return same(
+          queue.settle({ settlements: History.settlementsOf(step, given, mark, now), now }),
+          Model.settle(model, History.settlementsOf(step, counted, mark, now), now),
+        )
+      case "Cancel": {
+        const ids = step.ids.map(History.idOf)
+        return same(queue.cancel({ ids, reason: mark, now }), Model.cancel(model, ids, mark, now))
+      }
+      case "Redrive": {
+        const ids = step.ids.map(History.idOf)
+        return same(queue.redrive({ ids, now }), Model.redrive(model, ids, now))
+      }
+      case "Remove": {
+        const ids = step.ids.map(History.idOf)
+        return same(queue.remove({ ids }), Model.remove(model, ids))
+      }
+      case "Purge":
+        return same(queue.purge(step), Model.purge(model, step.queue))
+      case "Prune": {
+        const deadBefore = now + step.deadBefore
+        // Room for all: which of many go first is not promised.
+        return same(queue.prune({ now, deadBefore, limit: 1000 }), Model.prune(model, now, deadBefore))
+      }
+      case "Configure": {
+        const limits = History.limitsOf(step)
+        const configured = Effect.andThen(
+          queue.configure({ queue: step.queue, limits, now }),
+          Effect.map(queue.limits(step), (limits) => ({ ...limits })),
+        )
+        return same(configured, Model.configure(model, step.queue, limits, now))
+      }
+    }
+  }
+
+  const compare = Effect.gen(function* () {
+    const records = Model.look(model, {}, now)
+    const found = yield* queue.get({ ids: History.ids, now })
+    assert.deepStrictEqual(
+      found.map((record) => record && shown(record)),
+      History.ids.map((id) => records.find((record) => record.id === id)).map((record) => record && shown(record)),
+    )
+    const page = yield* queue.find({ limit: 100, now })
+    assert.deepStrictEqual(
+      page.records.map(({ id }) => id),
+      records.map(({ id }) => id),
+      "the order of insertion",
+    )
+  })
+
+  /** At the end: every filter, and then that whatever waits can be claimed and ends. */
+  const finish = Effect.gen(function* () {
+    for (const filter of filters) {
+      const expected = Model.look(model, filter, now)
+      const { records } = yield* queue.find({ ...filter, limit: 100, now })
+      assert.deepStrictEqual(records.map(shown), expected.map(shown), JSON.stringify(filter))
+      assert.deepStrictEqual(
+        lines(yield* queue.counts({ ...filter, now })),
+        [...new Set(lines(tally(expected)))],
+        JSON.stringify(filter),
+      )
+    }
+    for (const name of ["a", "b"]) {
+      yield* queue.configure({ queue: name, limits: { paused: false, rate: undefined, maxConcurrent: undefined }, now })
+      const limits = { paused: false, rate: undefined, maxConcurrent: undefined }
+      model = Model.configure(model, name, limits, now)[0]
+    }
+    for (let left = true; left; ) {
+      now += 1_000_000
+      const records = yield* claim({
+        queues: ["a", "b"].map((name) => ({ name, limit: 5 })),
+        tasks: ["t", "u"].map((name) => ({ name, maxVersion: 2 })),
+        targets: ["x"],
+        lease: 10,
+        worker: "the last",
+        now,
+      })
+      const succeed = (lease: Lease) => ({ ...lease, _tag: "Succeed", result: undefined }) as const
+      const places = records.map((_, place) => place)
+      yield* same(
+        queue.settle({ settlements: places.map(given).map(succeed), now }),
+        Model.settle(model, places.map(counted).map(succeed), now),
+      )
+      left = records.length > 0
+    }
+    const { records } = yield* queue.find({ limit: 100, now })
+    for (const record of records) assert.isDefined(record.endedAt, `${record.id} is ${record.state}`)
+    yield* compare
+  })
+
+  return { step, compare, finish }
+}
