@@ -8,37 +8,75 @@ import { messageOf } from "../Outcome.ts"
 import type * as Task from "../Task.ts"
 import { PermanentTaskFailure, SingularTaskFailure, TaskTimeout } from "../TaskFailure.ts"
 import type { TaskId } from "../TaskId.ts"
-import type { TaskQueue } from "../TaskQueue.ts"
-import type { AttemptFailure, TaskRecord } from "../TaskRecord.ts"
+import type { TaskQueue, TaskQueueError } from "../TaskQueue.ts"
+import type { AttemptFailure, TaskRecord, TaskState } from "../TaskRecord.ts"
 import { TaskCancelled, TaskDead, TaskNotFound, type TaskRef } from "../TaskRef.ts"
 import { withoutInterrupts } from "./taskCodec.ts"
 
+/** Made for every deferral and looked at by few: its effects are made when they are asked for. */
+class Ref implements TaskRef<unknown, unknown, unknown> {
+  readonly id: TaskId
+  readonly outcome: Outcome
+  private readonly queue: TaskQueue["Service"]
+  private readonly definition: Task.Any
+
+  constructor(queue: TaskQueue["Service"], definition: Task.Any, id: TaskId, outcome: Outcome) {
+    this.id = id
+    this.outcome = outcome
+    this.queue = queue
+    this.definition = definition
+  }
+
+  get task(): string {
+    return this.definition.taskName
+  }
+
+  get record(): Effect.Effect<TaskRecord, TaskNotFound | TaskQueueError> {
+    return Effect.clockWith((clock) =>
+      Effect.flatMap(this.queue.get({ ids: [this.id], now: clock.currentTimeMillisUnsafe() }), ([found]) =>
+        found === undefined ? this.notFound : Effect.succeed(found),
+      ),
+    )
+  }
+
+  get state(): Effect.Effect<TaskState, TaskNotFound | TaskQueueError> {
+    return Effect.map(this.record, (found) => found.state)
+  }
+
+  get await(): TaskRef<unknown, unknown, unknown>["await"] {
+    return Effect.flatMap(this.queue.awaitEnded(this.id), (found) =>
+      found === undefined ? this.notFound : exitOf(this.definition, found),
+    ) as TaskRef<unknown, unknown, unknown>["await"]
+  }
+
+  get cancel(): TaskRef<unknown, unknown, unknown>["cancel"] {
+    return (options) =>
+      Effect.clockWith((clock) =>
+        Effect.map(
+          this.queue.cancel({
+            ids: [this.id],
+            reason: options?.reason ?? "asked for",
+            now: clock.currentTimeMillisUnsafe(),
+          }),
+          ([outcome]) => outcome ?? "NotFound",
+        ),
+      )
+  }
+
+  private get notFound(): Effect.Effect<never, TaskNotFound> {
+    return Effect.fail(new TaskNotFound({ id: this.id, task: this.task }))
+  }
+}
+
+type Outcome = "Inserted" | "Existing" | "Replaced" | undefined
+
+/** The handle on a record; `outcome` is what its deferral came to, if it was deferred here. */
 export const makeRef = (
   queue: TaskQueue["Service"],
   task: Task.Any,
   id: TaskId,
-): TaskRef<unknown, unknown, unknown> => {
-  const notFound = Effect.suspend(() => Effect.fail(new TaskNotFound({ id, task: task.taskName })))
-  const record = Effect.clockWith((clock) =>
-    Effect.flatMap(queue.get({ ids: [id], now: clock.currentTimeMillisUnsafe() }), ([found]) =>
-      found === undefined ? notFound : Effect.succeed(found),
-    ),
-  )
-  return {
-    id,
-    task: task.taskName,
-    record,
-    state: Effect.map(record, (found) => found.state),
-    cancel: (options) =>
-      Effect.clockWith((clock) =>
-        Effect.map(
-          queue.cancel({ ids: [id], reason: options?.reason ?? "asked for", now: clock.currentTimeMillisUnsafe() }),
-          ([outcome]) => outcome ?? "NotFound",
-        ),
-      ),
-    await: Effect.flatMap(queue.awaitEnded(id), (found) => (found === undefined ? notFound : exitOf(task, found))),
-  }
-}
+  outcome?: Outcome,
+): TaskRef<unknown, unknown, unknown> & { readonly outcome: Outcome } => new Ref(queue, task, id, outcome)
 
 /** The typed exit of a record that has ended. */
 const exitOf = (

@@ -48,7 +48,7 @@ export interface Slot {
  */
 export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber<Settlement | undefined> => {
   const { known, record } = slot
-  const context = contextOf(queue, record)
+  const context: TaskContext["Service"] = new AttemptContext(queue, record)
   const work = known.handler.execute({
     version: record.version,
     payload: record.payload,
@@ -201,42 +201,66 @@ const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
   Exit.isFailure(exit) ? Cause.fromReasons(withoutInterrupts(exit.cause)) : Cause.empty
 
 /** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
-const contextOf = (queue: TaskQueue["Service"], record: ClaimedRecord): TaskContext["Service"] => ({
-  id: record.id,
-  task: record.task,
-  queue: record.queue,
-  attempt: record.attempt,
-  crashes: record.crashes,
-  headers: record.headers,
+class AttemptContext {
+  private readonly taskQueue: TaskQueue["Service"]
+  private readonly record: ClaimedRecord
+
+  constructor(taskQueue: TaskQueue["Service"], record: ClaimedRecord) {
+    this.taskQueue = taskQueue
+    this.record = record
+  }
+
+  get id() {
+    return this.record.id
+  }
+  get task() {
+    return this.record.task
+  }
+  get queue() {
+    return this.record.queue
+  }
+  get attempt() {
+    return this.record.attempt
+  }
+  get crashes() {
+    return this.record.crashes
+  }
+  get headers() {
+    return this.record.headers
+  }
   get name() {
-    return Option.fromUndefinedOr(record.name)
-  },
+    return Option.fromUndefinedOr(this.record.name)
+  }
   get eta() {
-    return DateTime.makeUnsafe(record.eta)
-  },
+    return DateTime.makeUnsafe(this.record.eta)
+  }
   get enqueuedAt() {
-    return DateTime.makeUnsafe(record.enqueuedAt)
-  },
+    return DateTime.makeUnsafe(this.record.enqueuedAt)
+  }
   get firstAttemptAt() {
-    return DateTime.makeUnsafe(record.firstAttemptAt)
-  },
+    return DateTime.makeUnsafe(this.record.firstAttemptAt)
+  }
   get deadline() {
-    const { startedAt, timeout } = record
+    const { startedAt, timeout } = this.record
     return timeout === undefined ? Option.none() : Option.some(DateTime.makeUnsafe(startedAt + timeout))
-  },
+  }
   get previousFailure() {
-    return record.failure === undefined ? Option.none() : Option.some(JSON.parse(record.failure) as AttemptFailure)
-  },
-  extend: (duration) =>
-    Effect.clockWith((clock) => {
-      const now = clock.currentTimeMillisUnsafe()
-      const until = now + Duration.toMillis(Duration.fromInputUnsafe(duration))
-      return Effect.map(
-        queue.extend({ leases: [{ id: record.id, token: record.token }], until, now }),
-        ([outcome]) => outcome !== "LeaseLost",
-      )
-    }),
-})
+    const { failure } = this.record
+    return failure === undefined ? Option.none() : Option.some(JSON.parse(failure) as AttemptFailure)
+  }
+  get extend(): TaskContext["Service"]["extend"] {
+    const { record, taskQueue } = this
+    return (duration) =>
+      Effect.clockWith((clock) => {
+        const now = clock.currentTimeMillisUnsafe()
+        const until = now + Duration.toMillis(Duration.fromInputUnsafe(duration))
+        return Effect.map(
+          taskQueue.extend({ leases: [{ id: record.id, token: record.token }], until, now }),
+          ([outcome]) => outcome !== "LeaseLost",
+        )
+      })
+  }
+}
 
 /**
  * The attempt's span: a child of the caller's for a first attempt that was due at once, only linked to it for retries

@@ -96,14 +96,14 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       }
       if (queues.length > 0) {
         lookAgainAt = yield* claim(queues)
-        // Handlers that never wait would otherwise keep everything else waiting.
-        yield* Effect.yieldNow
       } else if (lanes.some((lane) => lane.drained)) {
         // Nothing, when that time has come while this fiber was busy.
         const wait = Math.max(0, lookAgainAt - (yield* Clock.currentTimeMillis))
         const timedOut = wait === 0 || Option.isNone(yield* Effect.timeoutOption(woken.await, wait))
         if (timedOut) for (const lane of lanes) lane.drained = false
       } else yield* woken.await
+      // An open latch resumes who waits at once, on the stack of who opened it: the rest of that turn comes first.
+      yield* Effect.yieldNow
     }
     stopped.openUnsafe()
   })

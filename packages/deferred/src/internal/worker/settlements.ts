@@ -41,6 +41,8 @@ export const makeSettlements = Effect.fnUntraced(function* (
   yield* Effect.gen(function* () {
     while (true) {
       yield* some.await
+      // An open latch resumes who waits at once, on the stack of who opened it: the rest of that turn goes along.
+      yield* Effect.yieldNow
       const taken = pending.length <= batch ? pending : pending.slice(0, batch)
       pending = taken === pending ? [] : pending.slice(batch)
       if (pending.length === 0) some.closeUnsafe()
