@@ -48,19 +48,23 @@ export class MemoryQueue {
   claim(params: ClaimParams, limit: number, take: (record: MemoryRecord) => void): void {
     const lanes = this.eligible(params)
     for (const lane of lanes) promote(lane, params.now)
-    const allowed = Math.min(limit, this.slots(params.now))
-    for (let count = 0; count < allowed; count++) {
+    const bucket = this.bucketAt(params.now)
+    const allowed = Math.min(limit, this.slots(bucket))
+    let started = 0
+    while (started < allowed) {
       let best: Lane | undefined
       for (const lane of lanes) {
         const top = firstReady(lane, params.now)
         if (top !== undefined && (best === undefined || claimsBefore(top, best.ready.peek()!))) best = lane
       }
       const record = best?.ready.pop()
-      if (record === undefined) return
-      if (this.rate() !== undefined) this.bucket = TokenBucket.take(this.bucket, 1)
+      if (record === undefined) break
       take(record)
       this.leases.push(record)
+      started++
     }
+    // A claim that started nothing changes nothing: its clock does not count for the next one.
+    if (started > 0 && this.rate() !== undefined) this.bucket = TokenBucket.take(bucket, started)
   }
 
   /** When a claim like this one could next find something, by time alone. */
@@ -74,7 +78,7 @@ export class MemoryQueue {
   private nextWaiting(params: ClaimParams): number | undefined {
     if (this.limits.paused || this.limits.rate === 0 || !this.hasSlot()) return undefined
     const rate = this.rate()
-    const tokenAt = rate === undefined ? params.now : TokenBucket.nextAt(this.bucket, rate)
+    const tokenAt = rate === undefined ? params.now : TokenBucket.nextAt(this.bucketAt(params.now), rate)
     if (tokenAt === undefined) return undefined
     let next: number | undefined
     for (const lane of this.eligible(params)) {
@@ -88,11 +92,14 @@ export class MemoryQueue {
     return this.limits.maxConcurrent === undefined || this.leases.size < this.limits.maxConcurrent
   }
 
-  private slots(now: number): number {
-    if (this.limits.paused || this.limits.rate === 0) return 0
+  private bucketAt(now: number): TokenBucket.TokenBucket {
     const rate = this.rate()
-    if (rate !== undefined) this.bucket = TokenBucket.refill(this.bucket, rate, now)
-    const tokens = rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(this.bucket)
+    return rate === undefined ? this.bucket : TokenBucket.refill(this.bucket, rate, now)
+  }
+
+  private slots(bucket: TokenBucket.TokenBucket): number {
+    if (this.limits.paused || this.limits.rate === 0) return 0
+    const tokens = this.limits.rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(bucket)
     return Math.min(tokens, (this.limits.maxConcurrent ?? Number.POSITIVE_INFINITY) - this.leases.size)
   }
 

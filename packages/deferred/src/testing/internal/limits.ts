@@ -96,6 +96,17 @@ export const limits: Chapter = {
       }),
     )
     test(
+      "rate is not filled ahead by a claim that starts nothing, whatever its clock says",
+      Effect.gen(function* () {
+        yield* configure({ rate: 100, burst: 1 })
+        yield* enqueue([{}, {}])
+        assert.strictEqual(yield* count(0), 1)
+        assert.deepStrictEqual(yield* claim(1000, { tasks: [{ name: "Unknown", maxVersion: 1 }] }), [])
+        assert.strictEqual(yield* count(9), 0)
+        assert.strictEqual(yield* count(10), 1)
+      }),
+    )
+    test(
       "rate says when its next token comes",
       Effect.gen(function* () {
         yield* configure({ rate: 2, burst: 1 })

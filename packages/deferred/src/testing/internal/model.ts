@@ -204,7 +204,8 @@ export const claim = (model: Model, params: TaskQueue.ClaimParams): Said<Readonl
           token: record.token + 1,
         }),
       )
-    const spent = rate === undefined ? bucket : TokenBucket.take(bucket, started.length)
+    const spends = rate !== undefined && started.length > 0
+    const spent = spends ? TokenBucket.take(bucket, started.length) : limits.bucket
     const next = { ...model, limits: { ...model.limits, [name]: { ...limits, bucket: spent } } }
     return [started.reduce(put, next), started]
   })
