@@ -86,7 +86,8 @@ export class Memory {
       if (taken.until === undefined) return { _tag: "Duplicate", id: taken.owner }
       return { _tag: "Tombstoned", until: taken.until }
     }
-    const owner = this.records.get(taken.owner)
+    // Once it has ended another record may have its id.
+    const owner = taken.until === undefined ? this.records.get(taken.owner) : undefined
     if (owner?.phase !== "waiting") return undefined
     this.unwait(owner)
     const { id: _, place: __, expiryPlace: ___, seq: ____, token: _____, ...content } = fromNew(record, 0, now)

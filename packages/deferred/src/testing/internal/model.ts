@@ -114,7 +114,7 @@ export const enqueue = (model: Model, records: ReadonlyArray<NewRecord>, now: nu
         const { owner, until } = taken
         return [model, until === undefined ? { _tag: "Duplicate", id: owner } : { _tag: "Tombstoned", until }]
       }
-      const owner = find(model, taken.owner)
+      const owner = taken.until === undefined ? find(model, taken.owner) : undefined
       if (owner !== undefined && isWaiting(owner)) {
         return [put(model, { ...record, id: owner.id, token: owner.token }), { _tag: "Replaced", id: owner.id }]
       }
