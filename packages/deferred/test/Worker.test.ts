@@ -4,7 +4,7 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
-import { TaskQueue } from "@outlive/deferred/TaskQueue"
+import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as Worker from "@outlive/deferred/Worker"
 import { Deferred, type Duration, Effect, Exit, Fiber, Latch, Layer, Ref, Schema, Scope, Tracer } from "effect"
@@ -394,6 +394,39 @@ describe("Worker", () => {
         assert.strictEqual(yield* late.state, "ready")
       }).pipe(Effect.provideContext(queue))
     }),
+  )
+
+  it.effect("goes on when the queue fails or does not answer, says so once, and claims for the time it is then", () =>
+    Effect.gen(function* () {
+      const queue = yield* TaskQueue
+      const broken = new TaskQueueError({ operation: "claim", message: "the disk is gone", isRetryable: true })
+      let asked = 0
+      const failing = TaskQueue.of({
+        ...queue,
+        claim: (params) =>
+          Effect.suspend(() => {
+            asked++
+            if (asked === 1) return Effect.never
+            return asked < 10 ? Effect.fail(broken) : queue.claim(params)
+          }),
+      })
+      yield* Layer.buildWithScope(
+        Worker.layer({ tasks: [Greet], lease: "30 seconds" }).pipe(
+          Layer.provide(Greet.toLayer(() => Effect.delay(Effect.succeed({ text: "at last" }), "20 seconds"))),
+          Layer.provide(Layer.succeed(TaskQueue, failing)),
+          Layer.provide(Instance.layerBackend()),
+        ),
+        yield* Effect.scope,
+      )
+      const ref = yield* Greet.defer(user)
+      for (let n = 0; n < 120; n++) yield* pass("1 second")
+      assert.deepStrictEqual(yield* ref.await, { text: "at last" })
+      const { attempt, crashes } = yield* ref.record
+      assert.deepStrictEqual({ attempt, crashes }, { attempt: 1, crashes: 0 })
+      const lines = (yield* TestConsole.logLines).map(String)
+      assert.strictEqual(lines.filter((line) => line.includes("trying again")).length, 1, lines.join("\n"))
+      assert.strictEqual(lines.filter((line) => line.includes("again after 9 failures")).length, 1)
+    }).pipe(Effect.provide(Layer.fresh(TaskQueueMemory.layer))),
   )
 
   it.effect("does not lose a hint that comes while it claims", () =>

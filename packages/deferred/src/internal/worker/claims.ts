@@ -63,8 +63,12 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       lane.endedDuringClaim = 0
       lane.hinted = false
     }
-    const now = yield* Clock.currentTimeMillis
-    const { nextAt, records } = yield* untilAnswered("claim")(options.queue.claim({ ...options.params, queues, now }))
+    const { nextAt, now, records } = yield* untilAnswered("claim", { withinMillis: options.params.lease })(
+      // Asked again, it claims for then: leases from a time that has passed would have passed as well.
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.map(options.queue.claim({ ...options.params, queues, now }), (result) => ({ ...result, now })),
+      ),
+    )
     const counts = new Map<string, number>()
     for (const record of records) {
       options.lanes.get(record.queue)?.buffer.push(record)

@@ -39,7 +39,7 @@ export const makeCrew = Effect.fnUntraced(function* (
   const concurrencies = [...lanes.values()].reduce((sum, lane) => Math.max(sum, lane.concurrency), 1)
   const slots = new Set<Slot>()
   const idle = yield* Latch.make(true)
-  const settlements = yield* makeSettlements(queue)
+  const settlements = yield* makeSettlements(queue, { withinMillis: lease })
   let finished = 0
   let returned = 0
 

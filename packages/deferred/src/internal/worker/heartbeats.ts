@@ -2,7 +2,6 @@
  * Heartbeats: one fiber that extends all leases of a worker, and tells the attempts whose lease is lost or whose record
  * is to be cancelled.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
 import { untilAnswered } from "./untilAnswered.ts"
@@ -17,13 +16,14 @@ export const heartbeats = Effect.fnUntraced(function* (options: {
   /** The shortest lease of any task, which sets the pace. */
   readonly shortest: number
 }) {
+  const every = options.shortest / 3
   const extend = Effect.fnUntraced(function* (lease: number, records: ReadonlyArray<ClaimedRecord>) {
-    const now = yield* Clock.currentTimeMillis
-    const outcomes = yield* untilAnswered("extend leases")(
-      options.queue.extend({
-        leases: records.map(({ id, token }) => ({ id, token })),
-        until: now + lease,
-        now,
+    const outcomes = yield* untilAnswered("extend leases", { withinMillis: every })(
+      // Asked again, it extends from then on: not from a time that has passed meanwhile.
+      Effect.clockWith((clock) => {
+        const now = clock.currentTimeMillisUnsafe()
+        const leases = records.map(({ id, token }) => ({ id, token }))
+        return options.queue.extend({ leases, until: now + lease, now })
       }),
     )
     records.forEach((record, index) => {
@@ -33,7 +33,7 @@ export const heartbeats = Effect.fnUntraced(function* (options: {
   })
   while (true) {
     // Three chances before a lease ends.
-    yield* Effect.sleep(options.shortest / 3)
+    yield* Effect.sleep(every)
     const byLease = new Map<number, Array<ClaimedRecord>>()
     for (const record of options.held()) {
       const lease = record.lease ?? options.lease

@@ -23,7 +23,9 @@ export const maintenance = Effect.fnUntraced(function* (
       : Duration.toMillis(Duration.fromInputUnsafe(options.keepDead))
   const prune = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    return yield* untilAnswered("prune")(queue.prune({ now, deadBefore: now - keepDead, limit: batch }))
+    return yield* untilAnswered("prune", { withinMillis: every })(
+      queue.prune({ now, deadBefore: now - keepDead, limit: batch }),
+    )
   })
   while (true) {
     // Spread, so that workers that were started together do not prune together.

@@ -22,6 +22,7 @@ const batch = 1_000
 
 export const makeSettlements = Effect.fnUntraced(function* (
   queue: TaskQueue["Service"],
+  options: { readonly withinMillis: number },
 ): Effect.fn.Return<Settlements, never, Scope.Scope> {
   let pending: Array<Settlement> = []
   let underWay = 0
@@ -29,8 +30,10 @@ export const makeSettlements = Effect.fnUntraced(function* (
   const none = yield* Latch.make(true)
 
   const settle = Effect.fnUntraced(function* (settlements: ReadonlyArray<Settlement>) {
-    const now = yield* Clock.currentTimeMillis
-    const outcomes = yield* untilAnswered("settle")(queue.settle({ settlements, now }))
+    const outcomes = yield* untilAnswered(
+      "settle",
+      options,
+    )(Effect.flatMap(Clock.currentTimeMillis, (now) => queue.settle({ settlements, now })))
     const lost = settlements.filter((_, index) => outcomes[index] === "LeaseLost")
     if (lost.length === 0) return
     yield* Effect.logWarning(

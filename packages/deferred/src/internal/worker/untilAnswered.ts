@@ -1,21 +1,33 @@
 /**
  * A driver call that must happen: tried again until the driver answers, said once when it begins to fail and once when
- * it works again.
+ * it works again. A call that is not answered at all (a connection that was cut without a word) counts as failed, and
+ * may have been done all the same: what comes late is fenced.
  */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import type { TaskQueueError } from "../../TaskQueue.ts"
+import { TaskQueueError } from "../../TaskQueue.ts"
 
 const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
   Schedule.jittered,
 )
 
 export const untilAnswered =
-  (what: string) =>
+  (what: string, options: { readonly withinMillis: number }) =>
   <A>(call: Effect.Effect<A, TaskQueueError>): Effect.Effect<A> =>
     Effect.suspend(() => {
       let failures = 0
-      return call.pipe(
+      const answered = Effect.timeoutOrElse(call, {
+        duration: options.withinMillis,
+        orElse: () =>
+          Effect.fail(
+            new TaskQueueError({
+              operation: what,
+              message: `no answer within ${options.withinMillis} ms`,
+              isRetryable: true,
+            }),
+          ),
+      })
+      return answered.pipe(
         Effect.tapError((error) =>
           ++failures === 1
             ? Effect.logWarning(`the task queue failed to ${what}, trying again: ${error.message}`)
