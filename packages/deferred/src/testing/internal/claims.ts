@@ -185,6 +185,16 @@ export const claims: Chapter = {
       }),
     )
     test(
+      "finds an expired lease beside one that was extended",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        yield* enqueue([{}, {}])
+        const [kept, lost] = yield* claim(0, { lease: 100 })
+        yield* queue.extend({ leases: [{ id: kept!.id, token: kept!.token }], until: 1000, now: 50 })
+        assert.deepStrictEqual(idsOf(yield* claim(100)), [lost!.id])
+      }),
+    )
+    test(
       "gives a record whose lease expired to the next, with a higher token and one more crash and attempt",
       Effect.gen(function* () {
         const queue = yield* TaskQueue

@@ -103,6 +103,50 @@ export const ends: Chapter = {
       }),
     )
     test(
+      "redrives nothing but dead letters",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const succeeded = yield* insert()
+        yield* succeed(yield* claimOne(0), 0)
+        const cancelled = yield* insert()
+        yield* cancel([cancelled], 0)
+        const running = yield* insert()
+        yield* claimOne(0)
+        const outcomes = yield* queue.redrive({ ids: [succeeded, cancelled, running], now: 5 })
+        assert.deepStrictEqual(outcomes, ["NotDead", "NotDead", "NotDead"])
+        assert.deepStrictEqual(yield* claim(5), [])
+      }),
+    )
+    test(
+      "lets a redriven record crash and be retried as often as a new one, also when it was to be cancelled before",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const id = yield* insert({ maxCrashes: 1 })
+        yield* claimOne(0, { lease: 10 })
+        const second = yield* claimOne(10, { lease: 10 })
+        yield* cancel([id], 11)
+        yield* bury(second, 12)
+        yield* queue.redrive({ ids: [id], now: 20 })
+        assert.deepInclude(yield* mustGet(id, 20), { crashes: 0, cancelRequested: undefined })
+        const third = yield* claimOne(20, { lease: 10 })
+        assert.isAbove(third.token, second.token)
+        assert.strictEqual(yield* succeed(second, 21), "LeaseLost")
+        const fourth = yield* claimOne(30, { lease: 10 })
+        yield* settle(fourth, { _tag: "Retry", eta: 50, failure: "{}" }, 31)
+        assert.deepInclude(yield* mustGet(id, 31), { state: "scheduled", crashes: 1, attempt: 2 })
+      }),
+    )
+    test(
+      "cancels a record that was to be cancelled when its worker dies, however often one did",
+      Effect.gen(function* () {
+        const id = yield* insert({ maxCrashes: 0 })
+        yield* claimOne(0, { lease: 10 })
+        yield* cancel([id], 5)
+        assert.deepStrictEqual(yield* claim(10), [])
+        assert.deepInclude(yield* mustGet(id), { state: "cancelled", reason: undefined, crashes: 1, endedAt: 10 })
+      }),
+    )
+    test(
       "removes what is not running",
       Effect.gen(function* () {
         const queue = yield* TaskQueue
@@ -122,11 +166,14 @@ export const ends: Chapter = {
         const queue = yield* TaskQueue
         const running = yield* insert({ priority: 1 })
         yield* claimOne(0)
+        const ended = yield* insert({ priority: 1 })
+        yield* succeed(yield* claimOne(0), 0)
         const other = yield* insert({ queue: "other" })
         yield* enqueue([{}, { eta: 500 }, { eta: 900 }])
         assert.strictEqual(yield* queue.purge({ queue: "default" }), 3)
         assert.strictEqual(yield* queue.purge({ queue: "default" }), 0)
         assert.strictEqual((yield* mustGet(running)).state, "running")
+        assert.strictEqual((yield* mustGet(ended)).state, "succeeded")
         assert.strictEqual((yield* mustGet(other)).state, "ready")
         assert.deepStrictEqual(yield* claim(999), [])
       }),

@@ -96,6 +96,18 @@ export const limits: Chapter = {
       }),
     )
     test(
+      "rate that is changed keeps what was gathered under the one before",
+      Effect.gen(function* () {
+        yield* configure({ rate: 10, burst: 2 })
+        yield* enqueue(Array.from({ length: 9 }, () => ({})))
+        assert.strictEqual(yield* count(0), 2)
+        yield* configure({ rate: 1 }, 100)
+        assert.strictEqual(yield* count(100), 1)
+        assert.strictEqual(yield* count(1099), 0)
+        assert.strictEqual(yield* count(1100), 1)
+      }),
+    )
+    test(
       "rate is not filled ahead by a claim that starts nothing, whatever its clock says",
       Effect.gen(function* () {
         yield* configure({ rate: 100, burst: 1 })

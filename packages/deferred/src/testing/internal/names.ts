@@ -3,7 +3,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { TaskQueue } from "../../TaskQueue.ts"
 import type { Chapter } from "./chapter.ts"
-import { bury, claim, claimOne, enqueue, get, idsOf, insert, mustGet, succeed } from "./records.ts"
+import { bury, claim, claimOne, enqueue, get, idsOf, insert, mustGet, settle, succeed } from "./records.ts"
 
 const day = 86_400_000
 
@@ -97,7 +97,8 @@ export const names: Chapter = {
         assert.isUndefined(yield* get(id))
         assert.strictEqual((yield* enqueue([{ name: "n" }], 100))[0]?._tag, "Tombstoned")
         yield* queue.prune({ now: day, deadBefore: 0, limit: 10 })
-        assert.strictEqual((yield* enqueue([{ name: "n" }], day))[0]?._tag, "Inserted")
+        // Deleted, not only over: a clock that is behind finds it free too.
+        assert.strictEqual((yield* enqueue([{ name: "n" }], day - 1))[0]?._tag, "Inserted")
       }),
     )
     test(
@@ -128,6 +129,31 @@ export const names: Chapter = {
       }),
     )
     test(
+      "replace makes a record that was tried before a new one",
+      Effect.gen(function* () {
+        const id = yield* insert({ name: "n" })
+        const first = yield* claimOne(0, { lease: 10 })
+        const second = yield* claimOne(10)
+        yield* settle(second, { _tag: "Retry", eta: 500, failure: '"no"' }, 20)
+        yield* enqueue([{ name: "n", onDuplicate: "replace", expiresAt: 900 }], 30)
+        assert.deepInclude(yield* mustGet(id, 30), {
+          state: "ready",
+          enqueuedAt: 30,
+          attempt: 0,
+          crashes: 0,
+          firstAttemptAt: undefined,
+          startedAt: undefined,
+          failure: undefined,
+          expiresAt: 900,
+        })
+        // Its old leases stay lost.
+        const third = yield* claimOne(30)
+        assert.strictEqual(yield* succeed(first, 31), "LeaseLost")
+        assert.strictEqual(yield* succeed(second, 31), "LeaseLost")
+        assert.strictEqual(yield* succeed(third, 31), "Settled")
+      }),
+    )
+    test(
       "replace takes the name over from a running or an ended record, which stays as it is",
       Effect.gen(function* () {
         const running = yield* insert({ name: "n", tombstone: day })
@@ -153,6 +179,31 @@ export const names: Chapter = {
         yield* insert({ name: "n", tombstone: day })
         yield* queue.purge({ queue: "default" })
         yield* insert({ name: "n" })
+      }),
+    )
+    test(
+      "keeps the tombstone of a record that is removed after its end",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        for (const name of ["succeeded", "dead"]) {
+          const id = yield* insert({ name, tombstone: day })
+          const claimed = yield* claimOne(0)
+          yield* name === "dead" ? bury(claimed, 0) : succeed(claimed, 0)
+          assert.deepStrictEqual(yield* queue.remove({ ids: [id] }), ["Removed"])
+          assert.deepStrictEqual(yield* enqueue([{ name }], 1), [{ _tag: "Tombstoned", until: day }])
+        }
+      }),
+    )
+    test(
+      "leaves a name with the record that took it over, whatever becomes of the one that had it",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const first = yield* insert({ name: "n" })
+        const claimed = yield* claimOne(0)
+        const second = yield* insert({ name: "n", onDuplicate: "replace", eta: 500 })
+        yield* settle(claimed, { _tag: "Release" }, 1)
+        yield* queue.remove({ ids: [first] })
+        assert.deepStrictEqual(yield* enqueue([{ name: "n" }], 2), [{ _tag: "Duplicate", id: second }])
       }),
     )
     test(

@@ -38,6 +38,21 @@ export const readings: Chapter = {
       }),
     )
     test(
+      "gives records as they are when asked: they do not change under the reader's eyes",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const id = yield* insert()
+        const { records } = yield* queue.find({ limit: 1, now: 0 })
+        const seen = [records[0], yield* mustGet(id)]
+        const claimed = yield* claimOne(0)
+        yield* succeed(claimed, 5)
+        assert.deepStrictEqual(
+          [...seen, claimed].map((record) => record?.state),
+          ["ready", "ready", "running"],
+        )
+      }),
+    )
+    test(
       "find gives pages in the order of insertion, without gap or overlap",
       Effect.gen(function* () {
         const queue = yield* TaskQueue
@@ -81,6 +96,7 @@ export const readings: Chapter = {
         assert.deepStrictEqual(yield* find({ namePrefix: "run-1" }), [dead, running])
         assert.deepStrictEqual(yield* find({ namePrefix: "run%" }), [scheduled])
         assert.deepStrictEqual(yield* find({ namePrefix: "run_" }), [])
+        assert.deepStrictEqual(yield* find({ namePrefix: "un-1" }), [])
         assert.deepStrictEqual(yield* find({ namePrefix: "run-1_", state: "dead" }), [dead])
         const counts = yield* queue.counts({ namePrefix: "run-", now: 50 })
         const summary = counts.map((each) => `${each.task} ${each.state} ${each.reason} ${each.count}`).sort()
@@ -113,6 +129,29 @@ export const readings: Chapter = {
           const cancel = queue.cancel({ ids: [claimed.id], reason: "", now: 0 })
           assert.deepStrictEqual((yield* firstChange("CancelRequested", cancel))?.ids, [claimed.id])
           assert.deepStrictEqual((yield* firstChange("Ended", succeed(claimed, 0)))?.ids, [claimed.id])
+        }),
+      ),
+    )
+    test(
+      "changes tell of records that a claim finds crashed or expired",
+      Effect.scoped(
+        Effect.gen(function* () {
+          const crashed = yield* insert({ maxCrashes: 0, priority: 1 })
+          yield* claimOne(0, { lease: 10 })
+          const expired = yield* insert({ expiresAt: 10 })
+          const ended = yield* firstChange("Ended", claim(10))
+          assert.deepStrictEqual(new Set(ended?.ids), new Set([crashed, expired]))
+        }),
+      ),
+    )
+    test(
+      "changes tell of a queue whose limits were changed",
+      Effect.scoped(
+        Effect.gen(function* () {
+          const queue = yield* TaskQueue
+          yield* queue.configure({ queue: "mail", limits: { paused: true }, now: 0 })
+          const resume = queue.configure({ queue: "mail", limits: { paused: false }, now: 0 })
+          assert.deepStrictEqual((yield* firstChange("Waiting", resume))?.queues, ["mail"])
         }),
       ),
     )

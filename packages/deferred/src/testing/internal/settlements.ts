@@ -50,6 +50,18 @@ export const settlements: Chapter = {
       }),
     )
     test(
+      "Retry and Snooze take a time in the past for now",
+      Effect.gen(function* () {
+        const waiting = yield* insert({ eta: 15 })
+        yield* enqueue([{}, {}])
+        const [retried, snoozed] = yield* claim(10)
+        yield* settle(retried!, { _tag: "Retry", eta: 1, failure: "{}" }, 20)
+        yield* settle(snoozed!, { _tag: "Snooze", eta: 1 }, 20)
+        for (const { id } of [retried!, snoozed!]) assert.strictEqual((yield* mustGet(id, 20)).eta, 20)
+        assert.deepStrictEqual(idsOf(yield* claim(20)), [waiting, retried!.id, snoozed!.id])
+      }),
+    )
+    test(
       "Snooze schedules it again and gives the attempt back",
       Effect.gen(function* () {
         const id = yield* insert()
