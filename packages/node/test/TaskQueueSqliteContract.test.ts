@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import * as TaskQueueModel from "@outlive/deferred/testing/TaskQueueModel"
 import * as TaskQueueTest from "@outlive/deferred/testing/TaskQueueTest"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect, Layer } from "effect"
@@ -17,3 +18,5 @@ const onFile = Layer.unwrap(
 )
 
 TaskQueueTest.suite("sqlite", onFile)
+// Every history is a file of its own.
+TaskQueueModel.suite("sqlite", onFile, { runs: 40 })

@@ -47,7 +47,7 @@ export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): 
        lease_until = NULL WHERE seq = ?`,
   )
   const forget = db.prepare("DELETE FROM records WHERE seq = ?")
-  const entomb = db.prepare("UPDATE names SET until = ? WHERE queue = ? AND name = ? AND id = ?")
+  const entomb = db.prepare("UPDATE names SET until = ? WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
   const wait = db.prepare(
     `UPDATE records SET state = 0, eta = ?, attempt = ?, failure = ?, worker = NULL,
        lease_until = NULL WHERE seq = ?`,

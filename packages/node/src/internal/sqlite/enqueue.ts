@@ -43,7 +43,8 @@ export const makeEnqueue = (
       if (record.onDuplicate === "fail") {
         return taken.until === null ? { _tag: "Duplicate", id: taken.id } : { _tag: "Tombstoned", until: taken.until }
       }
-      if (taken.state === 0) {
+      // A tombstone has no owner, also when a record with its id has come back without the name.
+      if (taken.until === null && taken.state === 0) {
         replace.run(...newValues(record, now), taken.id)
         touched.waiting(record.queue)
         return { _tag: "Replaced", id: taken.id }

@@ -9,7 +9,7 @@ import { State } from "./schema.ts"
 export const makeRemove = (db: DatabaseSync): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<RemoveOutcome>) => {
   const remove = db.prepare("DELETE FROM records WHERE id = ? AND state <> 1 RETURNING state, queue, name")
   const exists = db.prepare("SELECT 1 FROM records WHERE id = ?")
-  const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ?")
+  const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
   return (ids) =>
     ids.map((id) => {
       const row = remove.get(id) as
@@ -24,7 +24,7 @@ export const makeRemove = (db: DatabaseSync): ((ids: ReadonlyArray<TaskId>) => R
 
 export const makePurge = (db: DatabaseSync): ((queue: string) => number) => {
   const free = db.prepare(
-    `DELETE FROM names WHERE queue = ?
+    `DELETE FROM names WHERE queue = ? AND until IS NULL
        AND EXISTS (SELECT 1 FROM records WHERE records.id = names.id AND records.state = 0)`,
   )
   const remove = db.prepare("DELETE FROM records WHERE queue = ? AND state = 0")
