@@ -93,7 +93,8 @@ export interface ClaimResult {
   readonly records: ReadonlyArray<ClaimedRecord>
   /**
    * When the next record that this call could have claimed will be claimable, as far as is known now: the earliest eta,
-   * lease expiry or rate token. `undefined`: nothing is waiting.
+   * lease expiry or rate token. `undefined`: nothing is waiting. Never later than that, and never in the past; it may be
+   * earlier, as when a lease ends whose record is for others.
    */
   readonly nextAt: number | undefined
 }
@@ -135,9 +136,9 @@ export type ExtendOutcome = "Extended" | "CancelRequested" | "LeaseLost"
 export type Settlement = Lease &
   (
     | { readonly _tag: "Succeed"; readonly result: string | undefined }
-    /** Failed, to be tried again at `eta`. */
+    /** Failed, to be tried again at `eta`; a time in the past means now. */
     | { readonly _tag: "Retry"; readonly eta: number; readonly failure: string }
-    /** Not now: scheduled for `eta`, the attempt is given back. */
+    /** Not now: scheduled for `eta` as above, the attempt is given back. */
     | { readonly _tag: "Snooze"; readonly eta: number }
     /** The worker stops: ready at once, the attempt is given back. */
     | { readonly _tag: "Release" }
@@ -250,9 +251,9 @@ export interface Driver {
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, TaskQueueError>
   /**
-   * ready ──► running. Counts the attempt and gives a lease of the record's own length, else the given one. Before that
-   * it takes back expired leases (crash count + 1; above `maxCrashes` dead `Crashed`; cancelled when that was asked) and
-   * buries what is past `expiresAt`.
+   * ready ──► running. Counts the attempt and gives a lease of the record's own length, else the given one. Before that,
+   * in all queues, it takes back expired leases (crash count + 1; above `maxCrashes` dead `Crashed`; cancelled when that
+   * was asked) and buries what is past `expiresAt`.
    */
   readonly claim: (params: ClaimParams) => Effect.Effect<ClaimResult, TaskQueueError>
   /** Moves the end of leases that still hold, also when their time has passed and nobody took the record since. */

@@ -52,7 +52,7 @@ const Settle = Schema.TaggedStruct("Settle", {
     Schema.Struct({
       recent: Recent,
       arrow: Schema.Literals(["Succeed", "Retry", "Snooze", "Release", "Cancel", "Bury"]),
-      delay: Schema.Literals([0, 10]),
+      delay: Schema.Literals([0, 10, -10]),
       /** Whether it brings a result and a failure, where it may. */
       full: Schema.Boolean,
     }),
