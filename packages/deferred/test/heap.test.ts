@@ -53,5 +53,7 @@ describe("Heap", () => {
           for (const item of model) assert.isTrue(heap.has(item))
         }
       }),
+    // Long enough that items sink through several levels.
+    { arbitrary: { size: 200 } },
   )
 })

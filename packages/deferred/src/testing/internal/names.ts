@@ -207,6 +207,19 @@ export const names: Chapter = {
       }),
     )
     test(
+      "tells the record that left a name behind from one that came later with its id",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const id = yield* insert({ name: "n", tombstone: day, keep: 0 })
+        yield* succeed(yield* claimOne(0), 0)
+        yield* insert({ id, queue: "other" }, 1)
+        yield* queue.purge({ queue: "default" })
+        assert.deepStrictEqual(yield* enqueue([{ name: "n" }], 1), [{ _tag: "Tombstoned", until: day }])
+        assert.strictEqual((yield* enqueue([{ name: "n", onDuplicate: "replace" }], 1))[0]?._tag, "Inserted")
+        assert.deepInclude(yield* mustGet(id, 1), { queue: "other", name: undefined, state: "ready" })
+      }),
+    )
+    test(
       "gives a redriven record its name back",
       Effect.gen(function* () {
         const queue = yield* TaskQueue
