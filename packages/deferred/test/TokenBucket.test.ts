@@ -54,5 +54,7 @@ describe("TokenBucket", () => {
     assert.isUndefined(TokenBucket.nextAt(empty, { rate: 0, burst: 1 }))
     const half = { tokens: 0.5, at: 1000 }
     assert.deepStrictEqual(TokenBucket.refill(half, { rate: 1, burst: 1 }, 500), half)
+    // A token that is there is there for every clock.
+    assert.strictEqual(TokenBucket.nextAt({ tokens: 1, at: 1000 }, { rate: 1, burst: 1 }), Number.NEGATIVE_INFINITY)
   })
 })

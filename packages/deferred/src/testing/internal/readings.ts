@@ -47,8 +47,8 @@ export const readings: Chapter = {
         const claimed = yield* claimOne(0)
         yield* succeed(claimed, 5)
         assert.deepStrictEqual(
-          [...seen, claimed].map((record) => record?.state),
-          ["ready", "ready", "running"],
+          [...seen, claimed].map((record) => `${record?.state} ${record?.attempt} ${record?.endedAt}`),
+          ["ready 0 undefined", "ready 0 undefined", "running 1 undefined"],
         )
       }),
     )
