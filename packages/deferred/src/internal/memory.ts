@@ -74,7 +74,7 @@ export class Memory {
     const stored = fromNew(record, this.inserted++, now)
     this.records.set(stored.id, stored)
     if (stored.name !== undefined) this.own(stored.queue, stored.name, stored.id)
-    this.wait(stored)
+    this.wait(stored, now)
     return { _tag: "Inserted", id: stored.id }
   }
 
@@ -92,7 +92,7 @@ export class Memory {
     this.unwait(owner)
     const { id: _, place: __, expiryPlace: ___, seq: ____, token: _____, ...content } = fromNew(record, 0, now)
     Object.assign(owner, content)
-    this.wait(owner)
+    this.wait(owner, now)
     return { _tag: "Replaced", id: owner.id }
   }
 
@@ -199,7 +199,7 @@ export class Memory {
       const free = name === undefined || name.owner === id || (name.until !== undefined && name.until <= now)
       if (free) this.own(record.queue, record.name, id)
     }
-    this.wait(record)
+    this.wait(record, now)
     return "Redriven"
   }
 
@@ -322,12 +322,12 @@ export class Memory {
     else {
       record.phase = "waiting"
       record.eta = Math.max(now, eta)
-      this.wait(record)
+      this.wait(record, now)
     }
   }
 
-  private wait(record: MemoryRecord): void {
-    this.queue(record.queue).add(record)
+  private wait(record: MemoryRecord, now: number): void {
+    this.queue(record.queue).add(record, now)
     if (record.expiresAt !== undefined) {
       // Once started it can no longer expire.
       if (record.firstAttemptAt === undefined) this.expiries.push(record)

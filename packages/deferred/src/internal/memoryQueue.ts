@@ -33,8 +33,11 @@ export class MemoryQueue {
     this.bucket = before === undefined ? TokenBucket.full(after, now) : TokenBucket.refill(this.bucket, before, now)
   }
 
-  add(record: MemoryRecord): void {
-    this.laneOf(record).scheduled.push(record)
+  add(record: MemoryRecord, now: number): void {
+    const lane = this.laneOf(record)
+    // What is due already need not be moved by a claim, for which many of them would be a long stop.
+    if (record.eta <= now) lane.ready.push(record)
+    else lane.scheduled.push(record)
   }
 
   remove(record: MemoryRecord): void {
