@@ -429,6 +429,19 @@ describe("Worker", () => {
     }).pipe(Effect.provide(Layer.fresh(TaskQueueMemory.layer))),
   )
 
+  it.effect("starts a delayed task at its time, whatever comes into other queues meanwhile", () =>
+    Effect.gen(function* () {
+      const delayed = yield* Greet.defer(user, { queue: "a", delay: "500 millis" })
+      yield* pass("100 millis")
+      const other = yield* Greet.defer(user, { queue: "b" })
+      yield* other.await
+      yield* pass("399 millis")
+      assert.strictEqual(yield* delayed.state, "scheduled")
+      yield* pass("1 millis")
+      assert.strictEqual(yield* delayed.state, "succeeded")
+    }).pipe(Effect.provide(greeting(hello, { queues: { a: {}, b: {} } }))),
+  )
+
   it.effect("does not lose a hint that comes while it claims", () =>
     Effect.gen(function* () {
       const claiming = yield* Latch.make(false)

@@ -5,7 +5,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Option from "effect/Option"
 import type { ClaimedRecord, ClaimParams, TaskQueue } from "../../TaskQueue.ts"
 import { untilAnswered } from "./untilAnswered.ts"
 
@@ -18,8 +17,10 @@ export interface Lane {
   readonly buffer: Array<ClaimedRecord>
   /** Attempts that ended while the last claim was under way: so many slots a claim leaves idle. */
   endedDuringClaim: number
-  /** The last claim came back short: nothing more until a hint or the time it named. */
+  /** The last claim came back short: nothing more until a hint, or `lookAgainAt`. */
   drained: boolean
+  /** When its queue was said to have something again, or the next poll; of this lane alone. */
+  lookAgainAt: number
   /** A hint came in while the last claim was under way: it may have missed what the hint tells of. */
   hinted: boolean
 }
@@ -57,7 +58,7 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
     return Math.max(0, free + ahead - lane.buffer.length)
   }
 
-  /** Claims once for all lanes that want records; when to look again, if nothing happens before. */
+  /** Claims once for all lanes that want records. */
   const claim = Effect.fnUntraced(function* (queues: ClaimParams["queues"]) {
     for (const lane of lanes) {
       lane.endedDuringClaim = 0
@@ -74,14 +75,15 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       options.lanes.get(record.queue)?.buffer.push(record)
       counts.set(record.queue, (counts.get(record.queue) ?? 0) + 1)
     }
+    // At least a millisecond ahead, so that a driver that names a time in the past is not asked in a circle.
+    const lookAgainAt = Math.max(now + 1, Math.min(now + options.pollInterval, nextAt ?? Number.POSITIVE_INFINITY))
     for (const { limit, name } of queues) {
       const lane = options.lanes.get(name)
       if (lane === undefined) continue
       lane.drained = !lane.hinted && (counts.get(name) ?? 0) < limit
+      lane.lookAgainAt = lookAgainAt
       options.dispatch(lane)
     }
-    // At least a millisecond ahead, so that a driver that names a time in the past is not asked in a circle.
-    return Math.max(now + 1, Math.min(now + options.pollInterval, nextAt ?? Number.POSITIVE_INFINITY))
   })
 
   const hint = (lane: Lane) => {
@@ -90,22 +92,20 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   }
 
   const run = Effect.gen(function* () {
-    let lookAgainAt = 0
     while (!stopping) {
       woken.closeUnsafe()
+      const now = yield* Clock.currentTimeMillis
+      let next = Number.POSITIVE_INFINITY
       const queues: Array<{ name: string; limit: number }> = []
       for (const lane of lanes) {
+        if (lane.drained && lane.lookAgainAt <= now) lane.drained = false
+        if (lane.drained) next = Math.min(next, lane.lookAgainAt)
         const limit = wanted(lane)
         if (limit > 0) queues.push({ name: lane.queue, limit })
       }
-      if (queues.length > 0) {
-        lookAgainAt = yield* claim(queues)
-      } else if (lanes.some((lane) => lane.drained)) {
-        // Nothing, when that time has come while this fiber was busy.
-        const wait = Math.max(0, lookAgainAt - (yield* Clock.currentTimeMillis))
-        const timedOut = wait === 0 || Option.isNone(yield* Effect.timeoutOption(woken.await, wait))
-        if (timedOut) for (const lane of lanes) lane.drained = false
-      } else yield* woken.await
+      if (queues.length > 0) yield* claim(queues)
+      else if (next < Number.POSITIVE_INFINITY) yield* Effect.timeoutOption(woken.await, next - now)
+      else yield* woken.await
       // An open latch resumes who waits at once, on the stack of who opened it: the rest of that turn comes first.
       yield* Effect.yieldNow
     }
