@@ -8,8 +8,8 @@
  * other processes' changes are looked for every 20 milliseconds by the `Clock` of the layer, while somebody subscribes.
  *
  * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
- * calls run on the event loop of the process, a few milliseconds a turn at the most. `purge` and `counts` take as long
- * as the records they look at are many.
+ * calls run on the event loop of the process, a few milliseconds a turn: a call that takes longer goes on in the next turns,
+ * and other calls wait for it. Only `counts` and `find` take their time in one piece, as many records as they look at.
  *
  * @since 0.1.0
  */
@@ -24,7 +24,7 @@ import { makeEnding } from "./internal/sqlite/ending.ts"
 import { makeEnqueue } from "./internal/sqlite/enqueue.ts"
 import { failure } from "./internal/sqlite/failure.ts"
 import { makeCounts, makeFind, makeGet } from "./internal/sqlite/find.ts"
-import { makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
+import { atOnce, makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
 import { makeLanes } from "./internal/sqlite/lanes.ts"
 import { makeLimits } from "./internal/sqlite/limits.ts"
 import { open } from "./internal/sqlite/open.ts"
@@ -98,17 +98,17 @@ export const make = Effect.fnUntraced(function* (
     capabilities: { durable: true, shared: true, transactional: false, listens: true },
     enqueue: ({ now, records }) => commits.write("enqueue", () => enqueue(records, now)),
     claim: (params) => commits.write("claim", () => claim(params)),
-    extend: ({ leases, until }) => commits.write("extend", () => extend(leases, until)),
+    extend: ({ leases, until }) => commits.write("extend", () => atOnce(() => extend(leases, until))),
     settle: ({ now, settlements }) => commits.write("settle", () => settle(settlements, now)),
-    cancel: ({ ids, now, reason }) => commits.write("cancel", () => cancel(ids, reason, now)),
-    redrive: ({ ids, now }) => commits.write("redrive", () => redrive(ids, now)),
-    remove: ({ ids }) => commits.write("remove", () => remove(ids)),
+    cancel: ({ ids, now, reason }) => commits.write("cancel", () => atOnce(() => cancel(ids, reason, now))),
+    redrive: ({ ids, now }) => commits.write("redrive", () => atOnce(() => redrive(ids, now))),
+    remove: ({ ids }) => commits.write("remove", () => atOnce(() => remove(ids))),
     purge: ({ queue }) => commits.write("purge", () => purge(queue)),
     get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
     find: (params) => commits.read("find", () => find(params)),
     counts: (params) => commits.read("counts", () => counts(params, params.now)),
     configure: ({ limits: changed, now, queue }) =>
-      commits.write("configure", () => limits.configure(queue, changed, now)),
+      commits.write("configure", () => atOnce(() => limits.configure(queue, changed, now))),
     limits: ({ queue }) => commits.read("limits", () => limits.get(queue)),
     prune: ({ deadBefore, limit, now }) => commits.write("prune", () => prune(now, deadBefore, limit)),
     changes: changes.subscribe,

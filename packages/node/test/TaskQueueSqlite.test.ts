@@ -125,6 +125,32 @@ describe("group commit", () => {
     }),
   )
 
+  it.effect("lets other things happen while one call brings very much, and has all of it or nothing", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      const records = Array.from({ length: 20_000 }, (_, index) => record(index))
+      let turns = 0
+      const count = () => {
+        turns++
+        next = setImmediate(count)
+      }
+      let next = setImmediate(count)
+      yield* driver.enqueue({ records, now })
+      clearImmediate(next)
+      assert.isAbove(turns, 3)
+      assert.strictEqual(yield* countAll(driver), 20_000)
+      // The last one is bad.
+      const bad = [
+        ...Array.from({ length: 20_000 }, (_, index) => record(20_000 + index)),
+        record(40_000, { eta: Number.NaN }),
+      ]
+      assert.strictEqual((yield* Effect.exit(driver.enqueue({ records: bad, now })))._tag, "Failure")
+      assert.strictEqual(yield* countAll(driver), 20_000)
+      assert.strictEqual(yield* driver.purge({ queue: "queue" }), 20_000)
+      assert.strictEqual(yield* countAll(driver), 0)
+    }),
+  )
+
   it.effect("commits what is pending when its scope closes, and refuses calls after that", () =>
     Effect.gen(function* () {
       const filename = yield* newFile

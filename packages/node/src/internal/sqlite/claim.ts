@@ -3,6 +3,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimedRecord, ClaimParams, ClaimResult } from "@outlive/deferred/TaskQueue"
+import type { Steps } from "./groupCommit.ts"
 import type { Lanes } from "./lanes.ts"
 import type { Allowance, Limits } from "./limits.ts"
 import { asRow, columns, toClaimed } from "./row.ts"
@@ -14,8 +15,8 @@ export const makeClaim = (
   db: DatabaseSync,
   lanes: Lanes,
   limits: Limits,
-  takeBack: (now: number) => void,
-): ((params: ClaimParams) => ClaimResult) => {
+  takeBack: (now: number) => Steps<void>,
+): ((params: ClaimParams) => Steps<ClaimResult>) => {
   // Written and read apart: RETURNING would build a temporary table for every record.
   const start = db.prepare(
     `UPDATE records SET state = 1, worker = ?1, started_at = ?2, first_attempt_at = coalesce(first_attempt_at, ?2),
@@ -25,10 +26,14 @@ export const makeClaim = (
   read.setReturnArrays(true)
   const firstLease = db.prepare("SELECT min(lease_until) AS at FROM records WHERE state = 1 AND queue = ?")
 
-  return (params) => {
-    takeBack(params.now)
+  return function* (params) {
+    yield* takeBack(params.now)
     const records: Array<ClaimedRecord> = []
     let nextAt = Number.POSITIVE_INFINITY
+    // What this call had no time to take back or bury is due since before.
+    const earliest = (at: number) => {
+      nextAt = Math.min(nextAt, Math.max(params.now, at))
+    }
     for (const { limit, name } of params.queues) {
       let allowance = limits.allowance(name, params.now)
       const allowed = Math.min(limit, allowance?.count ?? Number.POSITIVE_INFINITY)
@@ -39,6 +44,7 @@ export const makeClaim = (
         const { seq } = ready[index]!
         start.run(params.worker, params.now, params.lease, seq)
         records.push(toClaimed(asRow(read.get(seq))!))
+        yield
       }
       if (allowance !== undefined && count > 0) allowance = limits.started(name, count, params.now)
 
@@ -46,10 +52,10 @@ export const makeClaim = (
       if (tokenAt !== undefined) {
         // Ready records that wait for a slot wait for an end, which `changes` tells: no time is known for that.
         const waiting = ready.length > count ? (hasSlot ? params.now : undefined) : lanes.firstEta(name, params)
-        if (waiting !== undefined) nextAt = Math.min(nextAt, Math.max(waiting, tokenAt))
+        if (waiting !== undefined) earliest(Math.max(waiting, tokenAt))
       }
       const lease = (firstLease.get(name) as { readonly at: number | null }).at
-      if (lease !== null) nextAt = Math.min(nextAt, lease)
+      if (lease !== null) earliest(lease)
     }
     return { records, nextAt: nextAt === Number.POSITIVE_INFINITY ? undefined : nextAt }
   }

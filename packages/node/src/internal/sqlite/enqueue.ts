@@ -5,6 +5,7 @@ import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { EnqueueOutcome } from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
+import type { Steps } from "./groupCommit.ts"
 import { newColumns, newValues } from "./row.ts"
 import type { Touched } from "./touched.ts"
 
@@ -18,7 +19,7 @@ interface Name {
 export const makeEnqueue = (
   db: DatabaseSync,
   touched: Touched,
-): ((records: ReadonlyArray<NewRecord>, now: number) => ReadonlyArray<EnqueueOutcome>) => {
+): ((records: ReadonlyArray<NewRecord>, now: number) => Steps<ReadonlyArray<EnqueueOutcome>>) => {
   const insert = db.prepare(
     `INSERT INTO records (id, state, token, attempt, crashes, ${newColumns.join(", ")})
      VALUES (?, 0, 0, 0, 0, ${newColumns.map(() => "?").join(", ")}) ON CONFLICT (id) DO NOTHING`,
@@ -54,12 +55,20 @@ export const makeEnqueue = (
     return undefined
   }
 
-  return (records, now) =>
-    records.map((record) => {
-      const outcome = record.name === undefined ? undefined : named(record, record.name, now)
-      if (outcome !== undefined) return outcome
-      if (insert.run(record.id, ...newValues(record, now)).changes === 0) return { _tag: "Existing", id: record.id }
-      touched.waiting(record.queue)
-      return { _tag: "Inserted", id: record.id }
-    })
+  const enqueue = (record: NewRecord, now: number): EnqueueOutcome => {
+    const outcome = record.name === undefined ? undefined : named(record, record.name, now)
+    if (outcome !== undefined) return outcome
+    if (insert.run(record.id, ...newValues(record, now)).changes === 0) return { _tag: "Existing", id: record.id }
+    touched.waiting(record.queue)
+    return { _tag: "Inserted", id: record.id }
+  }
+
+  return function* (records, now) {
+    const outcomes: Array<EnqueueOutcome> = []
+    for (const record of records) {
+      outcomes.push(enqueue(record, now))
+      yield
+    }
+    return outcomes
+  }
 }

@@ -7,10 +7,22 @@ import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isBusy } from "./failure.ts"
+import { makeRetries, whenFree } from "./whenFree.ts"
+
+/** The work of a call in steps, each of which takes far less than a millisecond. */
+export type Steps<A> = Generator<undefined, A, void>
+
+/** Work that is one step. */
+export const atOnce = function* <A>(body: () => A): Steps<A> {
+  return body()
+}
 
 export interface GroupCommit {
-  /** Runs `body` in the next turn's transaction. Interrupted before that, it never runs. */
-  readonly write: <A>(operation: string, body: () => A) => Effect.Effect<A, TaskQueueError>
+  /**
+   * Runs `body` in the next turn's transaction, anew if that has to be started again. Interrupted before that, it never
+   * runs. When it takes long, other things of the process happen between its steps, though no other call.
+   */
+  readonly write: <A>(operation: string, body: () => Steps<A>) => Effect.Effect<A, TaskQueueError>
   /** Runs `body` at once, on what is committed. */
   readonly read: <A>(operation: string, body: () => A) => Effect.Effect<A, TaskQueueError>
   /** Refuses new calls and waits until those that are pending are committed. */
@@ -19,43 +31,29 @@ export interface GroupCommit {
 
 interface Call {
   readonly operation: string
-  readonly body: () => unknown
+  readonly body: () => Steps<unknown>
   readonly resume: (exit: Exit.Exit<unknown, TaskQueueError>) => void
   /** It was in a group of which some call failed: it gets a transaction of its own. */
   alone: boolean
+  /** Its caller was interrupted. */
+  withdrawn: boolean
 }
 
-/** How long one transaction runs before the rest is left to the next turn: what waits for the event loop waits as long. */
-const budget = 5
+/** A transaction that has begun: these calls, each with its result when it has run. */
+interface Transaction {
+  readonly calls: Array<Call>
+  readonly results: Array<unknown>
+  /** Of the last call, while it has no result. */
+  steps: Steps<unknown> | undefined
+  /** Its time is over: what runs is run to its end, and nothing more is begun. */
+  isFull: boolean
+}
 
-/** Milliseconds until a busy database is tried again: chosen anew each time, so that processes do not march in step. */
-const busyDelay = (): number => 1 + Math.random() * 4
+/** Milliseconds of one turn: what waits for the event loop waits as long. */
+const budget = 5
 
 const closed = (operation: string): TaskQueueError =>
   new TaskQueueError({ operation, message: "the task queue is closed", isRetryable: false })
-
-/**
- * Waits for another process's lock. That process lives by the machine's clock, so the wait does too: under a test clock
- * it would never end.
- */
-// allow time: see above
-const later = (retry: () => void): NodeJS.Timeout => setTimeout(retry, busyDelay())
-
-/** Runs `body` until no other connection is in its way. */
-export const whenFree = <A, E>(body: () => A, onError: (cause: unknown) => E): Effect.Effect<A, E> =>
-  Effect.callback((resume) => {
-    let timer: NodeJS.Timeout | undefined
-    const attempt = () => {
-      try {
-        resume(Effect.succeed(body()))
-      } catch (cause) {
-        if (isBusy(cause)) timer = later(attempt)
-        else resume(Effect.fail(onError(cause)))
-      }
-    }
-    attempt()
-    return Effect.sync(() => clearTimeout(timer))
-  })
 
 export const makeGroupCommit = (options: {
   readonly db: DatabaseSync
@@ -68,8 +66,13 @@ export const makeGroupCommit = (options: {
   const { committed, db, failure, rolledBack } = options
   const begin = db.prepare("BEGIN IMMEDIATE")
   const commit = db.prepare("COMMIT")
+  const retries = makeRetries()
   let pending: Array<Call> = []
+  let open: Transaction | undefined
+  /** Reads that came while a transaction is open: what is not committed is not to be seen. */
+  let readers: Array<() => void> = []
   let isScheduled = false
+  let hasWithdrawn = false
   let isClosed = false
   let whenEmpty: (() => void) | undefined
 
@@ -78,19 +81,23 @@ export const makeGroupCommit = (options: {
     isScheduled = true
     setImmediate(turn)
   }
-  const turn = () => {
-    isScheduled = false
-    if (pending.length > 0) transaction()
-    if (pending.length === 0) whenEmpty?.()
-    else if (!isScheduled) schedule()
-  }
   const retryLater = () => {
     isScheduled = true
-    later(turn)
+    retries.later(turn)
+  }
+  const turn = () => {
+    isScheduled = false
+    if (open !== undefined) goOn(open)
+    else {
+      if (hasWithdrawn) pending = pending.filter((call) => !call.withdrawn)
+      hasWithdrawn = false
+      if (pending.length > 0) start()
+    }
+    if (open !== undefined || pending.length > 0) schedule()
+    else whenEmpty?.()
   }
 
-  /** One transaction of what may go together; what is left stays pending. */
-  const transaction = () => {
+  const start = () => {
     try {
       begin.run()
     } catch (cause) {
@@ -100,57 +107,99 @@ export const makeGroupCommit = (options: {
       for (const call of calls) call.resume(Exit.fail(failure(call.operation, cause)))
       return
     }
-    const calls = pending
-    // allow time: how long this transaction holds the lock is a matter of the machine, not of the program's clock
-    const start = performance.now()
-    const results: Array<unknown> = []
-    try {
-      do {
-        results.push(calls[results.length]!.body())
-      } while (
-        results.length < calls.length &&
-        !calls[results.length - 1]!.alone &&
-        !calls[results.length]!.alone &&
-        // allow time: as above
-        performance.now() - start < budget
-      )
-      commit.run()
-    } catch (cause) {
-      if (db.isTransaction) db.exec("ROLLBACK")
-      rolledBack()
-      if (isBusy(cause)) return retryLater()
-      const group = calls.slice(0, Math.min(results.length + 1, calls.length))
-      if (group.length === 1) {
-        pending = calls.slice(1)
-        group[0]!.resume(Exit.fail(failure(group[0]!.operation, cause)))
-      } else for (const call of group) call.alone = true
-      return
-    }
-    pending = calls.slice(results.length)
-    committed()
-    for (let index = 0; index < results.length; index++) calls[index]!.resume(Exit.succeed(results[index]))
+    retries.reset()
+    open = { calls: [], results: [], steps: undefined, isFull: false }
+    goOn(open)
   }
 
-  return {
-    write: <A>(operation: string, body: () => A) =>
-      Effect.callback<A, TaskQueueError>((resume) => {
-        if (isClosed) return resume(Effect.fail(closed(operation)))
-        const call: Call = {
-          operation,
-          body,
-          resume: resume as (exit: Exit.Exit<unknown, TaskQueueError>) => void,
-          alone: false,
+  /** Runs the calls of a transaction and commits it, or leaves a call in the middle for the next turn. */
+  const goOn = (transaction: Transaction) => {
+    const { calls, results } = transaction
+    // allow time: how long this holds the event loop is a matter of the machine, not of the program's clock
+    const until = performance.now() + budget
+    // allow time: as above
+    const isOver = () => performance.now() >= until
+    try {
+      do {
+        if (transaction.steps === undefined) {
+          const call = pending[calls.length]!
+          calls.push(call)
+          transaction.steps = call.body()
         }
-        pending.push(call)
-        schedule()
-        return Effect.sync(() => {
-          const index = pending.indexOf(call)
-          if (index >= 0) pending.splice(index, 1)
-        })
-      }),
+        let step = transaction.steps.next()
+        while (step.done !== true && !isOver()) step = transaction.steps.next()
+        if (isOver()) transaction.isFull = true
+        if (step.done !== true) return
+        results.push(step.value)
+        transaction.steps = undefined
+      } while (!transaction.isFull && mayFollow(calls.at(-1)!, pending[calls.length]))
+      commit.run()
+    } catch (cause) {
+      return rollBack(calls, cause)
+    }
+    open = undefined
+    pending = pending.slice(calls.length)
+    committed()
+    for (let index = 0; index < calls.length; index++) calls[index]!.resume(Exit.succeed(results[index]))
+    letRead()
+  }
+  const mayFollow = (last: Call, next: Call | undefined) =>
+    next !== undefined && !last.alone && !next.alone && !next.withdrawn
+
+  /** Which of the calls is to blame is found by giving each a transaction of its own. */
+  const rollBack = (calls: ReadonlyArray<Call>, cause: unknown) => {
+    open = undefined
+    try {
+      // SQLite itself may have done so, after the errors that it thinks are grave.
+      if (db.isTransaction) db.exec("ROLLBACK")
+    } catch (second) {
+      cause = new AggregateError([cause, second], "neither the transaction nor its rollback succeeded")
+    }
+    rolledBack()
+    if (isBusy(cause)) retryLater()
+    else if (calls.length > 1) for (const call of calls) call.alone = true
+    else {
+      pending = pending.slice(1)
+      for (const call of calls) call.resume(Exit.fail(failure(call.operation, cause)))
+    }
+    letRead()
+  }
+  const letRead = () => {
+    const reads = readers
+    readers = []
+    for (const read of reads) read()
+  }
+
+  const write: GroupCommit["write"] = <A>(operation: string, body: () => Steps<A>) =>
+    Effect.callback<A, TaskQueueError>((resume) => {
+      if (isClosed) return resume(Effect.fail(closed(operation)))
+      const call: Call = {
+        operation,
+        body,
+        resume: resume as (exit: Exit.Exit<unknown, TaskQueueError>) => void,
+        alone: false,
+        withdrawn: false,
+      }
+      pending.push(call)
+      schedule()
+      return Effect.sync(() => {
+        // A transaction that it is already in goes on.
+        call.withdrawn = true
+        hasWithdrawn = true
+      })
+    })
+
+  return {
+    write,
     read: (operation, body) =>
       Effect.suspend(() =>
-        isClosed ? Effect.fail(closed(operation)) : whenFree(body, (cause) => failure(operation, cause)),
+        isClosed
+          ? Effect.fail(closed(operation))
+          : whenFree(
+              body,
+              (cause) => failure(operation, cause),
+              (attempt) => open !== undefined && readers.push(attempt) > 0,
+            ),
       ),
     close: Effect.callback<void>((resume) => {
       isClosed = true

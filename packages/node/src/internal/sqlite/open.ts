@@ -8,8 +8,8 @@ import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Code, codeOf } from "./failure.ts"
-import { whenFree } from "./groupCommit.ts"
 import { applicationId, latest, migrate } from "./schema.ts"
+import { whenFree } from "./whenFree.ts"
 
 class Refused extends Error {}
 

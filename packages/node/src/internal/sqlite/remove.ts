@@ -1,9 +1,10 @@
 /**
  * What deletes records: by id, a queue's waiting ones, and those whose time is over.
  */
-import type { DatabaseSync } from "node:sqlite"
+import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { RemoveOutcome } from "@outlive/deferred/TaskQueue"
+import type { Steps } from "./groupCommit.ts"
 import { State } from "./schema.ts"
 
 export const makeRemove = (db: DatabaseSync): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<RemoveOutcome>) => {
@@ -22,19 +23,33 @@ export const makeRemove = (db: DatabaseSync): ((ids: ReadonlyArray<TaskId>) => R
     })
 }
 
-export const makePurge = (db: DatabaseSync): ((queue: string) => number) => {
-  const free = db.prepare(
-    `DELETE FROM names WHERE queue = ? AND until IS NULL
-       AND EXISTS (SELECT 1 FROM records WHERE records.id = names.id AND records.state = 0)`,
-  )
-  const remove = db.prepare("DELETE FROM records WHERE queue = ? AND state = 0")
-  return (queue) => {
-    free.run(queue)
-    return Number(remove.run(queue).changes)
+/** Records that one step deletes. */
+const stride = 50
+
+export const makePurge = (db: DatabaseSync): ((queue: string) => Steps<number>) => {
+  const some = db.prepare(`SELECT seq, id, name FROM records WHERE queue = ? AND state = 0 LIMIT ${stride}`)
+  const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
+  const remove = db.prepare("DELETE FROM records WHERE seq = ?")
+  return function* (queue) {
+    let count = 0
+    while (true) {
+      const records = some.all(queue) as unknown as ReadonlyArray<{
+        readonly seq: number
+        readonly id: TaskId
+        readonly name: string | null
+      }>
+      for (const { id, name, seq } of records) {
+        if (name !== null) free.run(queue, name, id)
+        remove.run(seq)
+      }
+      count += records.length
+      if (records.length < stride) return count
+      yield
+    }
   }
 }
 
-export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, limit: number) => number) => {
+export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, limit: number) => Steps<number>) => {
   const kept = db.prepare(
     "DELETE FROM records WHERE seq IN (SELECT seq FROM records WHERE prune_at <= ? ORDER BY prune_at LIMIT ?)",
   )
@@ -46,8 +61,19 @@ export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, 
     `DELETE FROM names WHERE (queue, name) IN
        (SELECT queue, name FROM names WHERE until <= ? ORDER BY until LIMIT ?)`,
   )
-  return (now, deadBefore, limit) => {
-    names.run(now, limit)
-    return Number(kept.run(now, limit).changes) + Number(dead.run(deadBefore, limit).changes)
+  const some = function* (statement: StatementSync, before: number, limit: number): Steps<number> {
+    let count = 0
+    while (count < limit) {
+      const most = Math.min(stride, limit - count)
+      const deleted = Number(statement.run(before, most).changes)
+      count += deleted
+      if (deleted < most) break
+      yield
+    }
+    return count
+  }
+  return function* (now, deadBefore, limit) {
+    yield* some(names, now, limit)
+    return (yield* some(kept, now, limit)) + (yield* some(dead, deadBefore, limit))
   }
 }

@@ -5,6 +5,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { ExtendOutcome, Lease, Settlement, SettleOutcome } from "@outlive/deferred/TaskQueue"
 import { type Ending, type Held, heldColumns } from "./ending.ts"
+import type { Steps } from "./groupCommit.ts"
 
 export const makeExtend = (
   db: DatabaseSync,
@@ -23,7 +24,7 @@ export const makeExtend = (
 export const makeSettle = (
   db: DatabaseSync,
   ending: Ending,
-): ((settlements: ReadonlyArray<Settlement>, now: number) => ReadonlyArray<SettleOutcome>) => {
+): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
   const hold = db.prepare(`SELECT ${heldColumns} FROM records WHERE id = ? AND state = 1 AND token = ?`)
 
   const apply = (record: Held, settlement: Settlement, now: number) => {
@@ -46,12 +47,20 @@ export const makeSettle = (
     }
   }
 
-  return (settlements, now) =>
-    settlements.map((settlement) => {
-      const record = hold.get(settlement.id, settlement.token) as unknown as Held | undefined
-      if (record === undefined) return "LeaseLost"
-      ending.letGo(record)
-      apply(record, settlement, now)
-      return "Settled"
-    })
+  const settle = (settlement: Settlement, now: number): SettleOutcome => {
+    const record = hold.get(settlement.id, settlement.token) as unknown as Held | undefined
+    if (record === undefined) return "LeaseLost"
+    ending.letGo(record)
+    apply(record, settlement, now)
+    return "Settled"
+  }
+
+  return function* (settlements, now) {
+    const outcomes: Array<SettleOutcome> = []
+    for (const settlement of settlements) {
+      outcomes.push(settle(settlement, now))
+      yield
+    }
+    return outcomes
+  }
 }

@@ -4,6 +4,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { AttemptFailure } from "@outlive/deferred/TaskRecord"
 import { type Ending, type Held, heldColumns } from "./ending.ts"
+import type { Steps } from "./groupCommit.ts"
 
 /**
  * How many records one claim takes back and buries at the most, so that a claim after a power cut with many thousands
@@ -17,7 +18,7 @@ interface Lost extends Held {
   readonly max_crashes: number
 }
 
-export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) => void) => {
+export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) => Steps<void>) => {
   // From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
   const expiredLeases = db.prepare(
     `WITH RECURSIVE running (queue) AS (
@@ -39,7 +40,7 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
      WHERE state = 0 AND first_attempt_at IS NULL AND expires_at <= ? LIMIT ${most}`,
   )
 
-  return (now) => {
+  return function* (now) {
     for (const record of expiredLeases.all(now) as unknown as ReadonlyArray<Lost>) {
       const failure: AttemptFailure = {
         attempt: record.attempt,
@@ -54,9 +55,11 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
       if (record.cancel_requested === null && record.crashes >= record.max_crashes) {
         ending.bury(record, { reason: "Crashed", failure: text }, now)
       } else ending.waitAgain(record, { eta: now, attempt: record.attempt, failure: text }, now)
+      yield
     }
     for (const record of expired.all(now) as unknown as ReadonlyArray<Held>) {
       ending.bury(record, { reason: "Expired", failure: record.failure }, now)
+      yield
     }
   }
 }
