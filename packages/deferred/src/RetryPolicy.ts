@@ -200,6 +200,29 @@ export const backoff = (policy: RetryPolicyData, retry: number): number => {
   }
 }
 
+/** What is wrong with one field of a policy: `reason` goes on where the field's name ends. @since 0.1.0 */
+export interface Problem {
+  readonly field: string
+  readonly reason: string
+}
+
+/**
+ * What is wrong with a policy, if anything is: the first field that is out of its bounds (Q80, Q134). The constructors
+ * never throw, so whoever takes a policy asks here first: `defer` and `QueueConfig` do, and refuse it with their own
+ * errors.
+ *
+ * - times are finite, not negative, and short enough that the time they lead to is in the calendar
+ * - `maxBackoff` is not below `minBackoff`, `max` not below `base`
+ * - `maxDoublings` and `retryLimit` are whole and not negative, `maxAttempts` is whole and at least 1
+ * - `ageLimit`, `maxAge` and `base` are above 0, `factor` is at least 1
+ *
+ * A policy without a problem gives finite delays that are not negative, for any number of retries. What a schedule gives
+ * is not known before it is asked.
+ *
+ * @since 0.1.0
+ */
+export const problem = (policy: RetryPolicy): Problem | undefined => problemOfOwn(policy) ?? problemOfLimits(policy)
+
 /** What is known when an attempt has failed. @since 0.1.0 */
 export interface Failed {
   /** The attempt that failed, counted from 1. */
@@ -315,3 +338,63 @@ const replay = Effect.fnUntraced(function* (schedule: Schedule.Schedule<unknown,
   }
   return found
 })
+
+const problemOfOwn = (policy: RetryPolicy): Problem | undefined => {
+  switch (policy._tag) {
+    case "AppEngine":
+      return (
+        notTime("minBackoff", policy.minBackoff) ??
+        notTime("maxBackoff", policy.maxBackoff) ??
+        below("maxBackoff", policy.maxBackoff, "minBackoff", policy.minBackoff) ??
+        notWhole("maxDoublings", policy.maxDoublings, 0) ??
+        (policy.retryLimit === undefined ? undefined : notWhole("retryLimit", policy.retryLimit, 0)) ??
+        (policy.ageLimit === undefined ? undefined : notTimeAbove0("ageLimit", policy.ageLimit))
+      )
+    case "Exponential":
+      return (
+        // From 0 nothing grows, and 0 times a factor that has grown without bounds is no number.
+        notTimeAbove0("base", policy.base) ??
+        notTime("max", policy.max) ??
+        below("max", policy.max, "base", policy.base) ??
+        (policy.factor >= 1 && policy.factor < Number.POSITIVE_INFINITY
+          ? undefined
+          : { field: "factor", reason: `must be a finite number of at least 1, and is ${policy.factor}` })
+      )
+    case "Fixed":
+      return notTime("delay", policy.delay)
+    case "FromSchedule":
+      return undefined
+  }
+}
+
+const problemOfLimits = ({ jitter, maxAge, maxAttempts }: Limits): Problem | undefined =>
+  (maxAttempts === undefined ? undefined : notWhole("maxAttempts", maxAttempts, 1)) ??
+  (maxAge === undefined ? undefined : notTimeAbove0("maxAge", maxAge)) ??
+  (jitters.includes(jitter)
+    ? undefined
+    : { field: "jitter", reason: `must be one of ${jitters.join(", ")}, and is ${String(jitter)}` })
+
+const jitters: ReadonlyArray<Jitter> = ["none", "equal", "full"]
+
+/** Half of JavaScript's calendar, which leaves the other half for the time it is added to. */
+const longest = 4.32e15
+
+const notTime = (field: string, millis: number): Problem | undefined =>
+  millis >= 0 && millis <= longest
+    ? undefined
+    : { field, reason: `must be a time from 0 to ${longest} ms, and is ${millis} ms` }
+
+const notTimeAbove0 = (field: string, millis: number): Problem | undefined =>
+  millis > 0 && millis <= longest
+    ? undefined
+    : { field, reason: `must be a time above 0 and at most ${longest} ms, and is ${millis} ms` }
+
+const notWhole = (field: string, value: number, least: number): Problem | undefined =>
+  Number.isSafeInteger(value) && value >= least
+    ? undefined
+    : { field, reason: `must be a whole number of at least ${least}, and is ${value}` }
+
+const below = (field: string, millis: number, lower: string, least: number): Problem | undefined =>
+  millis >= least
+    ? undefined
+    : { field, reason: `must not be less than ${lower}, which is ${least} ms, and is ${millis} ms` }

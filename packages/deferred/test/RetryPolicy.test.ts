@@ -150,3 +150,108 @@ describe("RetryPolicy", () => {
     }),
   )
 })
+
+describe("RetryPolicy.problem", () => {
+  const { appEngine, exponential, fixed, fromSchedule } = RetryPolicy
+  const forever = Schedule.forever
+
+  it.each<{ readonly policy: RetryPolicy.RetryPolicy; readonly field: string; readonly says: string }>([
+    { policy: appEngine({ minBackoff: -1 }), field: "minBackoff", says: "-1 ms" },
+    { policy: { ...appEngine(), minBackoff: Number.NaN }, field: "minBackoff", says: "NaN" },
+    { policy: appEngine({ minBackoff: "Infinity" }), field: "minBackoff", says: "Infinity" },
+    { policy: { ...appEngine(), maxBackoff: -1 }, field: "maxBackoff", says: "-1 ms" },
+    { policy: appEngine({ maxBackoff: "Infinity" }), field: "maxBackoff", says: "Infinity" },
+    { policy: appEngine({ minBackoff: 200, maxBackoff: 100 }), field: "maxBackoff", says: "less than minBackoff" },
+    { policy: appEngine({ maxDoublings: -1 }), field: "maxDoublings", says: "-1" },
+    { policy: appEngine({ maxDoublings: 1.5 }), field: "maxDoublings", says: "whole" },
+    { policy: appEngine({ maxDoublings: Number.POSITIVE_INFINITY }), field: "maxDoublings", says: "whole" },
+    { policy: appEngine({ retryLimit: -1 }), field: "retryLimit", says: "at least 0" },
+    { policy: appEngine({ retryLimit: 2.5 }), field: "retryLimit", says: "2.5" },
+    { policy: appEngine({ retryLimit: Number.NaN }), field: "retryLimit", says: "NaN" },
+    { policy: appEngine({ ageLimit: 0 }), field: "ageLimit", says: "above 0" },
+    { policy: appEngine({ ageLimit: -5 }), field: "ageLimit", says: "-5 ms" },
+    { policy: appEngine({ ageLimit: "Infinity" }), field: "ageLimit", says: "Infinity" },
+    { policy: exponential({ base: -1 }), field: "base", says: "-1 ms" },
+    { policy: exponential({ base: 0 }), field: "base", says: "above 0" },
+    { policy: exponential({ max: "Infinity" }), field: "max", says: "Infinity" },
+    { policy: exponential({ base: "2 hours" }), field: "max", says: "less than base" },
+    { policy: exponential({ factor: 0.99 }), field: "factor", says: "0.99" },
+    { policy: exponential({ factor: Number.NaN }), field: "factor", says: "NaN" },
+    { policy: exponential({ factor: Number.POSITIVE_INFINITY }), field: "factor", says: "finite" },
+    { policy: fixed(-1), field: "delay", says: "-1 ms" },
+    { policy: fixed("Infinity"), field: "delay", says: "Infinity" },
+    { policy: fixed(8.64e15), field: "delay", says: "0 to 43" },
+    { policy: fixed(0, { maxAttempts: 0 }), field: "maxAttempts", says: "at least 1" },
+    { policy: fixed(0, { maxAttempts: 2.5 }), field: "maxAttempts", says: "2.5" },
+    { policy: fromSchedule(forever, { maxAttempts: Number.POSITIVE_INFINITY }), field: "maxAttempts", says: "whole" },
+    { policy: fromSchedule(forever, { maxAge: 0 }), field: "maxAge", says: "above 0" },
+    { policy: exponential({ maxAge: -1 }), field: "maxAge", says: "-1 ms" },
+    { policy: appEngine({ maxAge: "Infinity" }), field: "maxAge", says: "Infinity" },
+    { policy: { ...fixed(0), jitter: "some" as RetryPolicy.Jitter }, field: "jitter", says: "some" },
+  ])("names $field where it $says (Q80, Q134)", ({ field, policy, says }) => {
+    const found = RetryPolicy.problem(policy)
+    assert.strictEqual(found?.field, field)
+    assert.include(found?.reason, says)
+  })
+
+  it.each<RetryPolicy.RetryPolicy>([
+    RetryPolicy.defaultPolicy,
+    RetryPolicy.never,
+    appEngine({ minBackoff: 0, maxBackoff: 0, maxDoublings: 0, retryLimit: 0, ageLimit: 1 }),
+    // Q89: the bound that is not given follows.
+    appEngine({ minBackoff: "2 hours" }),
+    appEngine({ maxBackoff: "50 millis" }),
+    exponential({ factor: 1, base: 1, max: 1, maxAttempts: 1, maxAge: 1 }),
+    fixed(4.32e15),
+    fromSchedule(forever),
+  ])("finds nothing wrong with what is within the bounds: $_tag", (policy) => {
+    assert.isUndefined(RetryPolicy.problem(policy))
+  })
+
+  const amount = Schema.Union([
+    Schema.Finite,
+    Schema.Number,
+    Schema.Literals([0, 1, 2.5, -1, 100, 3_600_000, 1e15, 1e308, 5e-324]),
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10_000 })),
+  ])
+  const limit = Schema.UndefinedOr(amount)
+  const limits = { maxAttempts: limit, maxAge: limit }
+
+  let accepted = 0
+  it.effect.prop(
+    "gives finite delays that are not negative, however many, for every policy without a problem",
+    {
+      policy: Schema.Union([
+        Schema.TaggedStruct("AppEngine", {
+          minBackoff: amount,
+          maxBackoff: amount,
+          maxDoublings: amount,
+          retryLimit: limit,
+          ageLimit: limit,
+          ...limits,
+        }),
+        Schema.TaggedStruct("Exponential", { base: amount, factor: amount, max: amount, ...limits }),
+        Schema.TaggedStruct("Fixed", { delay: amount, ...limits }),
+      ]),
+    },
+    ({ policy: fields }) =>
+      Effect.gen(function* () {
+        const { delay: _, ...brand } = RetryPolicy.never
+        const policy: RetryPolicy.RetryPolicyData = { ...brand, ...fields }
+        if (RetryPolicy.problem(policy) !== undefined) return
+        accepted++
+        // Without the limits, which would hide the later delays.
+        const endless = { ...policy, retryLimit: undefined, ageLimit: undefined, maxAttempts: undefined }
+        for (const delay of yield* millisOf(endless, 1500)) {
+          assert.isTrue(Number.isFinite(delay) && delay >= 0, `a delay of ${delay} ms`)
+        }
+        // As text, which knows no -0.
+        const written = RetryPolicy.toJson(policy)
+        assert.strictEqual(RetryPolicy.toJson(yield* RetryPolicy.fromJson(written)), written)
+      }),
+    { arbitrary: { runs: 500 } },
+  )
+  it("has let through enough policies for that to say something", () => {
+    assert.isAbove(accepted, 20)
+  })
+})
