@@ -9,7 +9,7 @@
  * 2. At most one live lease on a record. Every settlement and extension is fenced by the lease's token; a late one
  *    changes nothing and says `LeaseLost`.
  * 3. A record whose lease expired becomes claimable again without any action of its old worker; its crash count rises.
- * 4. Claims from a queue come in order: higher priority first, then eta, then insertion.
+ * 4. Claims from a queue come in order: higher priority first, then eta, then insertion; or by ageing, see `QueueLimits`.
  * 5. A queue's `rate`, `burst`, `maxConcurrent` and `paused` hold over all workers together. Slots are a count of live
  *    leases, so a crash cannot leak one.
  * 6. `now` is a parameter: whoever calls reads its own `Clock`, so a test clock drives every driver.
@@ -24,8 +24,10 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { type Endings, makeEndings } from "./internal/endings.ts"
+import type { QueueLimits, QueueStatistics } from "./QueueLimits.ts"
 import { makeGenerator, type TaskId } from "./TaskId.ts"
-import type { DeadReason, NewRecord, TaskRecord, TaskState } from "./TaskRecord.ts"
+import type { Attempt, DeadReason, NewRecord, TaskRecord, TaskState } from "./TaskRecord.ts"
+import type { WorkerInfo } from "./WorkerInfo.ts"
 
 /**
  * The storage engine failed: the disk is full, the database does not answer, a file is not what it should be. What was
@@ -62,8 +64,8 @@ export interface Capabilities {
 export type EnqueueOutcome =
   | { readonly _tag: "Inserted"; readonly id: TaskId }
   /**
-   * The name is taken and `onDuplicate` is `ignore`: the record that has it. Or a record with this very id is there
-   * already: to enqueue again what may have been enqueued is safe.
+   * The name is taken and `onDuplicate` is `ignore`: the record that has it. Or another record holds the unique key: that
+   * one. Or a record with this very id is there already: to enqueue again what may have been enqueued is safe.
    */
   | { readonly _tag: "Existing"; readonly id: TaskId }
   /** The name was taken by a waiting record and `onDuplicate` is `replace`: that record, now with the new content. */
@@ -154,6 +156,12 @@ export type Settlement = Lease &
 /** `LeaseLost`: nothing was changed. @since 0.1.0 */
 export type SettleOutcome = "Settled" | "LeaseLost"
 
+/** How far an attempt has come: JSON text. @since 0.1.0 */
+export type ProgressUpdate = Lease & { readonly progress: string }
+
+/** `LeaseLost`: nothing was changed. @since 0.1.0 */
+export type ProgressOutcome = "Recorded" | "LeaseLost"
+
 /**
  * - `Cancelled`: it was waiting and never runs
  * - `Requested`: it is running; its worker is told and ends it
@@ -175,6 +183,12 @@ export interface Filter {
   readonly task?: string | undefined
   readonly state?: TaskState | undefined
   readonly reason?: DeadReason | undefined
+  /** The error tag of the last failure (`AttemptFailure.tag`). */
+  readonly tag?: string | undefined
+  /** Ended then or later. */
+  readonly endedAfter?: number | undefined
+  /** Ended before then. */
+  readonly endedBefore?: number | undefined
   /** Records whose name starts so. */
   readonly namePrefix?: string | undefined
 }
@@ -200,23 +214,9 @@ export interface Count {
   readonly task: string
   readonly state: TaskState
   readonly reason: DeadReason | undefined
+  /** The error tag of the last failure; of dead letters only. */
+  readonly tag: string | undefined
   readonly count: number
-}
-
-/**
- * The limits of a queue, over all its workers together. A queue that was never configured has none.
- *
- * @since 0.1.0
- */
-export interface QueueLimits {
-  /** Nothing is claimed while paused; enqueueing goes on. */
-  readonly paused: boolean
-  /** Attempts started per second; `undefined`: no limit, 0: none. */
-  readonly rate: number | undefined
-  /** How many may start at once when the rate was not used for a while (bucket size); at least 1. */
-  readonly burst: number
-  /** Records running at the same time; `undefined`: no limit. */
-  readonly maxConcurrent: number | undefined
 }
 
 /**
@@ -229,6 +229,8 @@ export type Change =
   | { readonly _tag: "Waiting"; readonly queues: ReadonlyArray<string> }
   /** These records have ended. */
   | { readonly _tag: "Ended"; readonly ids: ReadonlyArray<TaskId> }
+  /** Attempts of these records told how far they have come. */
+  | { readonly _tag: "Progress"; readonly ids: ReadonlyArray<TaskId> }
   /** These running records are to be cancelled. */
   | { readonly _tag: "CancelRequested"; readonly ids: ReadonlyArray<TaskId> }
   /** Another process changed something. */
@@ -266,6 +268,11 @@ export interface Driver {
     readonly settlements: ReadonlyArray<Settlement>
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<SettleOutcome>, TaskQueueError>
+  /** Notes how far running attempts have come, the last word of each. Fenced as `settle` is. */
+  readonly progress: (params: {
+    readonly updates: ReadonlyArray<ProgressUpdate>
+    readonly now: number
+  }) => Effect.Effect<ReadonlyArray<ProgressOutcome>, TaskQueueError>
   /** scheduled | ready ──► cancelled; a running one is marked and `changes` tells its worker. */
   readonly cancel: (params: {
     readonly ids: ReadonlyArray<TaskId>
@@ -287,6 +294,17 @@ export interface Driver {
     readonly ids: ReadonlyArray<TaskId>
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<TaskRecord | undefined>, TaskQueueError>
+  /**
+   * The ended attempts of records, the oldest first, at least the newest `ledgerLength` of each; none of a record that is
+   * not there. They stay when a record is redriven and go when it goes, or is replaced.
+   */
+  readonly ledger: (params: {
+    readonly ids: ReadonlyArray<TaskId>
+  }) => Effect.Effect<ReadonlyArray<ReadonlyArray<Attempt>>, TaskQueueError>
+  /** Which of these references into the `PayloadStore` records have. */
+  readonly payloadRefs: (params: {
+    readonly refs: ReadonlyArray<string>
+  }) => Effect.Effect<ReadonlyArray<boolean>, TaskQueueError>
   readonly find: (params: FindParams) => Effect.Effect<Page, TaskQueueError>
   readonly counts: (params: Filter & { readonly now: number }) => Effect.Effect<ReadonlyArray<Count>, TaskQueueError>
   /** Changes the given limits of a queue and leaves its others; `undefined` lifts one. From the next claim on. */
@@ -296,9 +314,23 @@ export interface Driver {
     readonly now: number
   }) => Effect.Effect<void, TaskQueueError>
   readonly limits: (params: { readonly queue: string }) => Effect.Effect<QueueLimits, TaskQueueError>
+  readonly statistics: (params: {
+    readonly queue: string
+    readonly now: number
+  }) => Effect.Effect<QueueStatistics, TaskQueueError>
+  /** A worker says that it is there, and how it is, until it says so again; what it said before is forgotten. */
+  readonly announce: (params: {
+    readonly worker: WorkerInfo
+    readonly until: number
+    readonly now: number
+  }) => Effect.Effect<void, TaskQueueError>
+  /** The worker with this id is no longer there. */
+  readonly withdraw: (params: { readonly worker: string }) => Effect.Effect<void, TaskQueueError>
+  /** The workers that are there, by id. */
+  readonly workers: (params: { readonly now: number }) => Effect.Effect<ReadonlyArray<WorkerInfo>, TaskQueueError>
   /**
    * Deletes, at most `limit` of each: ended records past their `keep`, dead letters ended before `deadBefore`, names past
-   * their tombstone. How many records went.
+   * their tombstone, workers past their time. How many records went.
    */
   readonly prune: (params: {
     readonly now: number
@@ -346,6 +378,3 @@ export const make = Effect.fnUntraced(function* (
  */
 export const layer = <E, R>(driver: Effect.Effect<Driver, E, R>): Layer.Layer<TaskQueue, E, Exclude<R, Scope.Scope>> =>
   Layer.effect(TaskQueue, Effect.flatMap(driver, make))
-
-/** The limits of a queue that was never configured. @since 0.1.0 */
-export const unlimited: QueueLimits = { paused: false, rate: undefined, burst: 5, maxConcurrent: undefined }

@@ -1,8 +1,8 @@
 /**
  * The task queue in memory: the whole contract, limits included, for tests and for work that need not survive the
  * process. Enqueueing, claiming and settling cost O(log n) of the records that wait, each record on its own: a claim that
- * finds a million due since the last one takes more than half a second once. `find`, `counts` and `purge` look at every
- * record.
+ * finds a million due since the last one takes more than half a second once. `find`, `counts`, `purge` and `statistics`
+ * look at every record.
  *
  * @since 0.1.0
  */
@@ -27,15 +27,22 @@ export const make: Effect.Effect<TaskQueue.Driver> = Effect.sync(() => {
     claim: (params) => memory.call(() => memory.claim(params)),
     extend: ({ leases, until }) => memory.call(() => leases.map((lease) => memory.extend(lease, until))),
     settle: ({ now, settlements }) => memory.call(() => settlements.map((each) => memory.settle(each, now))),
+    progress: ({ updates }) => memory.call(() => updates.map((update) => memory.progress(update))),
     cancel: ({ ids, now, reason }) => memory.call(() => ids.map((id) => memory.cancel(id, reason, now))),
     redrive: ({ ids, now }) => memory.call(() => ids.map((id) => memory.redrive(id, now))),
     remove: ({ ids }) => memory.call(() => ids.map((id) => memory.remove(id))),
     purge: ({ queue }) => memory.call(() => memory.purge(queue)),
     get: ({ ids, now }) => memory.call(() => ids.map((id) => memory.get(id, now))),
+    ledger: ({ ids }) => memory.call(() => ids.map((id) => memory.ledger(id))),
+    payloadRefs: ({ refs }) => memory.call(() => refs.map((ref) => memory.hasRef(ref))),
     find: (params) => memory.call(() => memory.find(params)),
     counts: (params) => memory.call(() => memory.counts(params, params.now)),
     configure: ({ limits, now, queue }) => memory.call(() => memory.configure(queue, limits, now)),
     limits: ({ queue }) => memory.call(() => memory.limits(queue)),
+    statistics: ({ now, queue }) => memory.call(() => memory.statistics(queue, now)),
+    announce: ({ until, worker }) => memory.call(() => memory.workers.announce(worker, until)),
+    withdraw: ({ worker }) => memory.call(() => memory.workers.withdraw(worker)),
+    workers: ({ now }) => memory.call(() => memory.workers.list(now)),
     prune: ({ deadBefore, limit, now }) => memory.call(() => memory.prune(now, deadBefore, limit)),
     changes: changes.subscribe,
   }

@@ -37,6 +37,25 @@ export type DeadReason =
   | "PayloadMissing"
 
 /**
+ * The states in which a record holds its unique key. `waiting` is `scheduled` and `ready` together: which of the two it is
+ * nobody writes down, so a key cannot be for one of them.
+ *
+ * @since 0.1.0
+ */
+export type UniqueWhile = "waiting" | "running" | "succeeded" | "cancelled" | "dead"
+
+/**
+ * A key that at most one record of a task holds, in whichever queues they are.
+ *
+ * @since 0.1.0
+ */
+export interface Unique {
+  readonly key: string
+  /** `waiting` is always among them. */
+  readonly while: ReadonlyArray<UniqueWhile>
+}
+
+/**
  * What `enqueue` is given. Times are epoch milliseconds, durations milliseconds.
  *
  * @since 0.1.0
@@ -48,8 +67,10 @@ export interface NewRecord {
   /** The payload's version, counted from 1: a worker claims only versions it knows. */
   readonly version: number
   readonly queue: string
-  /** The encoded payload: JSON text. */
+  /** The encoded payload: JSON text; empty when it is stored apart. */
   readonly payload: string
+  /** Where the payload is in the `PayloadStore`, when it is stored apart. */
+  readonly payloadRef?: string | undefined
   readonly headers: Readonly<Record<string, string>>
   /** Higher first; any finite number. */
   readonly priority: number
@@ -61,6 +82,12 @@ export interface NewRecord {
   readonly onDuplicate: "fail" | "ignore" | "replace"
   /** Milliseconds for which the name stays taken after the record ended (Q14). */
   readonly tombstone: number
+  /**
+   * While another record holds the key, this one is not stored. A record holds its key until it comes into a state that is
+   * not in `while`, and then no more, also when it is tried again. A dead letter that is redriven takes it again if it is
+   * free, and goes on without it if not.
+   */
+  readonly unique?: Unique | undefined
   /** Only workers that carry this target claim it. */
   readonly target?: string | undefined
   /** Never claimed by then: dead `Expired`. Once claimed it no longer expires. */
@@ -89,10 +116,12 @@ export interface TaskRecord {
   readonly queue: string
   readonly state: TaskState
   readonly payload: string
+  readonly payloadRef: string | undefined
   readonly headers: Readonly<Record<string, string>>
   readonly priority: number
   readonly eta: number
   readonly name: string | undefined
+  readonly uniqueKey: string | undefined
   readonly target: string | undefined
   readonly expiresAt: number | undefined
   readonly retry: string | undefined
@@ -107,7 +136,7 @@ export interface TaskRecord {
   readonly crashes: number
   readonly firstAttemptAt: number | undefined
   readonly startedAt: number | undefined
-  /** Who holds it while it is running. */
+  /** Who runs it, or ran it last. */
   readonly worker: string | undefined
   readonly leaseUntil: number | undefined
   /** Somebody asked to cancel it while it was running, and why. */
@@ -119,6 +148,8 @@ export interface TaskRecord {
   readonly result: string | undefined
   /** How the last attempt that failed did so: JSON text of `AttemptFailure`. */
   readonly failure: string | undefined
+  /** How far the last attempt that said so had come: JSON text of `Progress`. */
+  readonly progress: string | undefined
 }
 
 /**
@@ -134,3 +165,23 @@ export interface AttemptFailure {
   readonly tag: string
   readonly message: string
 }
+
+/**
+ * An attempt that has ended, as the ledger of its record has it.
+ *
+ * @since 0.1.0
+ */
+export interface Attempt {
+  /** As it was counted: attempts that were given back have the number of the one after them. */
+  readonly attempt: number
+  readonly worker: string
+  readonly startedAt: number
+  readonly endedAt: number
+  /** How it was settled; `Crash`: its lease expired. */
+  readonly outcome: "Succeed" | "Retry" | "Snooze" | "Release" | "Cancel" | "Bury" | "Crash"
+  /** JSON text of `AttemptFailure`. */
+  readonly failure: string | undefined
+}
+
+/** How many attempts a ledger keeps at the least, the newest. @since 0.1.0 */
+export const ledgerLength = 50

@@ -16,6 +16,11 @@ export class Heap<Key extends string, A extends { [_ in Key]: number }> {
     return this.items.length
   }
 
+  /** All items, in no order. It must not change meanwhile. */
+  [Symbol.iterator](): Iterator<A> {
+    return this.items[Symbol.iterator]()
+  }
+
   peek(): A | undefined {
     return this.items[0]
   }

@@ -3,41 +3,37 @@
  * contract.
  */
 import * as Effect from "effect/Effect"
+import { type QueueLimits, type QueueStatistics, unlimited } from "../QueueLimits.ts"
 import type { TaskId } from "../TaskId.ts"
-import * as TaskQueue from "../TaskQueue.ts"
-import type { AttemptFailure, DeadReason, NewRecord, TaskRecord } from "../TaskRecord.ts"
+import type * as TaskQueue from "../TaskQueue.ts"
+import type { Attempt, AttemptFailure, DeadReason, NewRecord, TaskRecord } from "../TaskRecord.ts"
 import { Heap } from "./heap.ts"
+import * as look from "./memoryLook.ts"
+import { Keys, Names, Refs } from "./memoryNames.ts"
 import { MemoryQueue } from "./memoryQueue.ts"
-import { claimed, fromNew, type MemoryRecord, matches, stateOf, view } from "./memoryRecord.ts"
-
-/** Who has a name, and until when it stays taken once its record has ended. */
-interface Name {
-  readonly key: string
-  readonly owner: TaskId
-  until: number | undefined
-  place: number
-}
-
-/** Whatever they hold, no two have the same. */
-const nameKey = (queue: string, name: string): string => `${queue.length}:${queue}${name}`
+import { claimed, endAttempt, fromNew, ledgerOf, type MemoryRecord, view } from "./memoryRecord.ts"
+import { MemoryWorkers } from "./memoryWorkers.ts"
 
 export class Memory {
   private readonly records = new Map<TaskId, MemoryRecord>()
   private readonly queues = new Map<string, MemoryQueue>()
-  private readonly names = new Map<string, Name>()
+  private readonly names = new Names()
+  private readonly keys = new Keys()
+  private readonly refs = new Refs()
+  readonly workers = new MemoryWorkers()
   private readonly expiries = new Heap<"expiryPlace", MemoryRecord>(
     "expiryPlace",
     (l, r) => l.expiresAt! < r.expiresAt!,
   )
   private readonly kept = new Heap<"place", MemoryRecord>("place", (l, r) => l.endedAt! + l.keep < r.endedAt! + r.keep)
   private readonly dead = new Heap<"place", MemoryRecord>("place", (l, r) => l.endedAt! < r.endedAt!)
-  private readonly tombstones = new Heap<"place", Name>("place", (l, r) => l.until! < r.until!)
   private inserted = 0
 
   // What one call changed, told once when it is done.
   private waiting = new Set<string>()
   private ended: Array<TaskId> = []
   private cancelling: Array<TaskId> = []
+  private progressed: Array<TaskId> = []
   private readonly tell: (make: () => TaskQueue.Change) => void
 
   constructor(tell: (make: () => TaskQueue.Change) => void) {
@@ -48,7 +44,7 @@ export class Memory {
   call<A>(body: () => A): Effect.Effect<A> {
     return Effect.sync(() => {
       const result = body()
-      const { cancelling, ended, waiting } = this
+      const { cancelling, ended, progressed, waiting } = this
       if (waiting.size > 0) {
         this.waiting = new Set()
         this.tell(() => ({ _tag: "Waiting", queues: [...waiting] }))
@@ -61,37 +57,46 @@ export class Memory {
         this.cancelling = []
         this.tell(() => ({ _tag: "CancelRequested", ids: cancelling }))
       }
+      if (progressed.length > 0) {
+        this.progressed = []
+        this.tell(() => ({ _tag: "Progress", ids: progressed }))
+      }
       return result
     })
   }
 
   enqueue(record: NewRecord, now: number): TaskQueue.EnqueueOutcome {
     if (this.records.has(record.id)) return { _tag: "Existing", id: record.id }
-    if (record.name !== undefined) {
-      const taken = this.nameTaken(record, record.name, now)
-      if (taken !== undefined) return taken
+    const named = record.name === undefined ? undefined : this.names.taken(record.queue, record.name, now)
+    if (named !== undefined && record.onDuplicate !== "replace") {
+      if (record.onDuplicate === "ignore") return { _tag: "Existing", id: named.owner }
+      if (named.until === undefined) return { _tag: "Duplicate", id: named.owner }
+      return { _tag: "Tombstoned", until: named.until }
     }
+    // Once it has ended another record may have its id.
+    const owner = named === undefined || named.until !== undefined ? undefined : this.records.get(named.owner)
+    const replaced = owner?.phase === "waiting" ? owner : undefined
+    const holder = record.unique === undefined ? undefined : this.keys.holder(record.task, record.unique.key)
+    if (holder !== undefined && holder !== replaced?.id) return { _tag: "Existing", id: holder }
+    if (replaced !== undefined) return this.replace(replaced, record, now)
+
     const stored = fromNew(record, this.inserted++, now)
     this.records.set(stored.id, stored)
-    if (stored.name !== undefined) this.own(stored.queue, stored.name, stored.id)
+    this.names.own(stored)
+    this.keys.take(stored)
+    this.refs.add(stored.payloadRef)
     this.wait(stored, now)
     return { _tag: "Inserted", id: stored.id }
   }
 
-  private nameTaken(record: NewRecord, name: string, now: number): TaskQueue.EnqueueOutcome | undefined {
-    const taken = this.names.get(nameKey(record.queue, name))
-    if (taken === undefined || (taken.until !== undefined && taken.until <= now)) return undefined
-    if (record.onDuplicate === "ignore") return { _tag: "Existing", id: taken.owner }
-    if (record.onDuplicate === "fail") {
-      if (taken.until === undefined) return { _tag: "Duplicate", id: taken.owner }
-      return { _tag: "Tombstoned", until: taken.until }
-    }
-    // Once it has ended another record may have its id.
-    const owner = taken.until === undefined ? this.records.get(taken.owner) : undefined
-    if (owner?.phase !== "waiting") return undefined
+  private replace(owner: MemoryRecord, record: NewRecord, now: number): TaskQueue.EnqueueOutcome {
     this.unwait(owner)
+    this.keys.moved(owner, undefined)
+    this.refs.remove(owner.payloadRef)
     const { id: _, place: __, expiryPlace: ___, seq: ____, token: _____, ...content } = fromNew(record, 0, now)
     Object.assign(owner, content)
+    this.keys.take(owner)
+    this.refs.add(owner.payloadRef)
     this.wait(owner, now)
     return { _tag: "Replaced", id: owner.id }
   }
@@ -108,7 +113,7 @@ export class Memory {
       if (queue === undefined) continue
       queue.claim(params, limit, (record) => {
         if (record.expiryPlace >= 0) this.expiries.remove(record)
-        record.phase = "running"
+        this.enter(record, "running")
         record.worker = params.worker
         record.startedAt = params.now
         record.firstAttemptAt ??= params.now
@@ -133,6 +138,10 @@ export class Memory {
   settle(settlement: TaskQueue.Settlement, now: number): TaskQueue.SettleOutcome {
     const record = this.held(settlement)
     if (record === undefined) return "LeaseLost"
+    if (settlement._tag !== "Succeed") {
+      endAttempt(record, settlement._tag, "failure" in settlement ? settlement.failure : undefined, now)
+    }
+    if (settlement._tag !== "Release") this.queue(record.queue).executed.add(now)
     this.letGo(record)
     switch (settlement._tag) {
       case "Succeed":
@@ -162,6 +171,14 @@ export class Memory {
     return "Settled"
   }
 
+  progress({ progress, ...lease }: TaskQueue.ProgressUpdate): TaskQueue.ProgressOutcome {
+    const record = this.held(lease)
+    if (record === undefined) return "LeaseLost"
+    record.progress = progress
+    this.progressed.push(record.id)
+    return "Recorded"
+  }
+
   cancel(id: TaskId, reason: string, now: number): TaskQueue.CancelOutcome {
     const record = this.records.get(id)
     if (record === undefined) return "NotFound"
@@ -182,23 +199,23 @@ export class Memory {
     if (record.phase !== "dead") return "NotDead"
     this.dead.remove(record)
     Object.assign(record, {
-      phase: "waiting",
       eta: now,
       attempt: 0,
       crashes: 0,
       firstAttemptAt: undefined,
       startedAt: undefined,
+      worker: undefined,
       expiresAt: undefined,
       cancelRequested: undefined,
       endedAt: undefined,
       reason: undefined,
       result: undefined,
+      progress: undefined,
     })
-    if (record.name !== undefined) {
-      const name = this.names.get(nameKey(record.queue, record.name))
-      const free = name === undefined || name.owner === id || (name.until !== undefined && name.until <= now)
-      if (free) this.own(record.queue, record.name, id)
-    }
+    this.enter(record, "waiting")
+    const owner = record.name === undefined ? undefined : this.names.taken(record.queue, record.name, now)?.owner
+    if (owner === undefined || owner === id) this.names.own(record)
+    if (!record.holdsKey) this.keys.take(record)
     this.wait(record, now)
     return "Redriven"
   }
@@ -222,40 +239,34 @@ export class Memory {
     return record === undefined ? undefined : view(record, now)
   }
 
+  ledger(id: TaskId): ReadonlyArray<Attempt> {
+    const record = this.records.get(id)
+    return record === undefined ? [] : ledgerOf(record)
+  }
+
+  hasRef(ref: string): boolean {
+    return this.refs.has(ref)
+  }
+
   find(params: TaskQueue.FindParams): TaskQueue.Page {
-    const after = params.cursor === undefined ? -1 : Number(params.cursor)
-    const found: Array<MemoryRecord> = []
-    for (const record of this.records.values()) {
-      if (record.seq <= after || !matches(record, params, params.now)) continue
-      if (found.length === params.limit) {
-        return { records: found.map((each) => view(each, params.now)), cursor: String(found.at(-1)?.seq ?? after) }
-      }
-      found.push(record)
-    }
-    return { records: found.map((each) => view(each, params.now)), cursor: undefined }
+    return look.find(this.records.values(), params)
   }
 
   counts(filter: TaskQueue.Filter, now: number): ReadonlyArray<TaskQueue.Count> {
-    const counts = new Map<string, { -readonly [K in keyof TaskQueue.Count]: TaskQueue.Count[K] }>()
-    for (const record of this.records.values()) {
-      if (!matches(record, filter, now)) continue
-      const state = stateOf(record, now)
-      const key = JSON.stringify([record.queue, record.task, state, record.reason])
-      const same = counts.get(key)
-      if (same === undefined) {
-        counts.set(key, { queue: record.queue, task: record.task, state, reason: record.reason, count: 1 })
-      } else same.count++
-    }
-    return [...counts.values()]
+    return look.counts(this.records.values(), filter, now)
   }
 
-  configure(queue: string, limits: Partial<TaskQueue.QueueLimits>, now: number): void {
+  configure(queue: string, limits: Partial<QueueLimits>, now: number): void {
     this.queue(queue).configure(limits, now)
     this.waiting.add(queue)
   }
 
-  limits(queue: string): TaskQueue.QueueLimits {
-    return this.queues.get(queue)?.limits ?? TaskQueue.unlimited
+  limits(queue: string): QueueLimits {
+    return this.queues.get(queue)?.limits ?? unlimited
+  }
+
+  statistics(queue: string, now: number): QueueStatistics {
+    return (this.queues.get(queue) ?? new MemoryQueue()).statistics(now)
   }
 
   prune(now: number, deadBefore: number, limit: number): number {
@@ -269,11 +280,8 @@ export class Memory {
     }
     const pruned =
       due(this.kept, (top) => top.endedAt! + top.keep <= now) + due(this.dead, (top) => top.endedAt! < deadBefore)
-    for (let count = 0; count < limit; count++) {
-      const name = this.tombstones.peek()
-      if (name === undefined || name.until! > now) break
-      this.free(name)
-    }
+    this.names.prune(now, limit)
+    this.workers.prune(now)
     return pruned
   }
 
@@ -297,9 +305,11 @@ export class Memory {
       tag: "Crashed",
       message: `worker ${record.worker} did not extend its lease`,
     }
+    const failure = JSON.stringify(crash)
+    endAttempt(record, "Crash", failure, now)
     this.letGo(record)
     record.crashes++
-    record.failure = JSON.stringify(crash)
+    record.failure = failure
     if (record.cancelRequested === undefined && record.crashes > record.maxCrashes) this.bury(record, "Crashed", now)
     else this.waitAgain(record, now, now)
   }
@@ -313,14 +323,13 @@ export class Memory {
     const queue = this.queue(record.queue)
     queue.leases.remove(record)
     if (queue.limits.maxConcurrent !== undefined) this.waiting.add(record.queue)
-    record.worker = undefined
     record.leaseUntil = undefined
   }
 
   private waitAgain(record: MemoryRecord, eta: number, now: number): void {
     if (record.cancelRequested !== undefined) this.end(record, "cancelled", now)
     else {
-      record.phase = "waiting"
+      this.enter(record, "waiting")
       record.eta = Math.max(now, eta)
       this.wait(record, now)
     }
@@ -346,41 +355,33 @@ export class Memory {
   }
 
   private end(record: MemoryRecord, phase: "succeeded" | "cancelled" | "dead", now: number): void {
-    record.phase = phase
+    this.enter(record, phase)
     record.endedAt = now
     this.ended.push(record.id)
-    if (record.name !== undefined) {
-      const name = this.names.get(nameKey(record.queue, record.name))
-      if (name?.owner === record.id) {
-        name.until = now + record.tombstone
-        this.tombstones.push(name)
-      }
-    }
+    this.names.entomb(record, now)
     if (phase === "dead") this.dead.push(record)
-    else if (record.keep === 0) this.records.delete(record.id)
+    else if (record.keep === 0) this.drop(record)
     else if (Number.isFinite(record.keep)) this.kept.push(record)
   }
 
   private forget(record: MemoryRecord): void {
-    this.records.delete(record.id)
+    this.drop(record)
     if (record.phase === "waiting") {
       this.unwait(record)
-      const name = record.name === undefined ? undefined : this.names.get(nameKey(record.queue, record.name))
-      if (name?.owner === record.id) this.free(name)
+      this.names.release(record)
     } else if (record.phase === "dead") this.dead.remove(record)
     else if (this.kept.has(record)) this.kept.remove(record)
   }
 
-  private own(queue: string, name: string, owner: TaskId): void {
-    const key = nameKey(queue, name)
-    const before = this.names.get(key)
-    if (before !== undefined) this.free(before)
-    this.names.set(key, { key, owner, until: undefined, place: -1 })
+  private drop(record: MemoryRecord): void {
+    this.records.delete(record.id)
+    this.keys.moved(record, undefined)
+    this.refs.remove(record.payloadRef)
   }
 
-  private free(name: Name): void {
-    if (name.place >= 0) this.tombstones.remove(name)
-    this.names.delete(name.key)
+  private enter(record: MemoryRecord, phase: MemoryRecord["phase"]): void {
+    record.phase = phase
+    this.keys.moved(record, phase)
   }
 
   private queue(name: string): MemoryQueue {

@@ -1,11 +1,12 @@
 /**
  * One queue in memory: its waiting records in lanes, its leases, its limits.
  */
-import type { ClaimParams, QueueLimits } from "../TaskQueue.ts"
-import { unlimited } from "../TaskQueue.ts"
+import { type QueueLimits, type QueueStatistics, unlimited } from "../QueueLimits.ts"
+import type { ClaimParams } from "../TaskQueue.ts"
 import * as TokenBucket from "../TokenBucket.ts"
+import { Executed } from "./executed.ts"
 import { Heap } from "./heap.ts"
-import { claimsBefore, type MemoryRecord } from "./memoryRecord.ts"
+import type { MemoryRecord } from "./memoryRecord.ts"
 
 /** Records that the same workers may claim. */
 interface Lane {
@@ -22,12 +23,15 @@ export class MemoryQueue {
   limits: QueueLimits = unlimited
   /** Of the running records; how many there are is what `maxConcurrent` counts. */
   readonly leases = new Heap<"place", MemoryRecord>("place", (left, right) => left.leaseUntil! < right.leaseUntil!)
+  readonly executed = new Executed()
   private bucket: TokenBucket.TokenBucket = { tokens: 0, at: 0 }
   private readonly lanes = new Map<string, Lane>()
 
   configure(changes: Partial<QueueLimits>, now: number): void {
     const before = this.rate()
+    const { ageing } = this.limits
     this.limits = { ...this.limits, ...changes }
+    if (this.limits.ageing !== ageing) for (const lane of this.lanes.values()) reorder(lane)
     const after = this.rate()
     if (after === undefined) return
     this.bucket = before === undefined ? TokenBucket.full(after, now) : TokenBucket.refill(this.bucket, before, now)
@@ -58,7 +62,7 @@ export class MemoryQueue {
       let best: Lane | undefined
       for (const lane of lanes) {
         const top = firstReady(lane, params.now)
-        if (top !== undefined && (best === undefined || claimsBefore(top, best.ready.peek()!))) best = lane
+        if (top !== undefined && (best === undefined || this.before(top, best.ready.peek()!))) best = lane
       }
       const record = best?.ready.pop()
       if (record === undefined) break
@@ -89,6 +93,43 @@ export class MemoryQueue {
       if (waiting !== undefined) next = Math.min(next ?? Number.POSITIVE_INFINITY, waiting)
     }
     return next === undefined ? undefined : Math.max(next, tokenAt)
+  }
+
+  statistics(now: number): QueueStatistics {
+    let waiting = 0
+    let ready = 0
+    let oldestEta: number | undefined
+    for (const lane of this.lanes.values()) {
+      for (const heap of [lane.scheduled, lane.ready]) {
+        waiting += heap.size
+        for (const { eta } of heap) {
+          if (eta <= now) ready++
+          if (oldestEta === undefined || eta < oldestEta) oldestEta = eta
+        }
+      }
+    }
+    const rate = this.rate()
+    const never = rate === undefined || rate.rate === 0
+    const tokenAt = never ? undefined : TokenBucket.nextAt(this.bucketAt(now), rate)
+    return {
+      waiting,
+      ready,
+      oldestEta,
+      inFlight: this.leases.size,
+      executedLastMinute: this.executed.lastMinute(now),
+      nextTokenAt: tokenAt === undefined ? undefined : Math.max(now, tokenAt),
+    }
+  }
+
+  /** Which of two ready records is claimed first. By ageing it is the same at any time, so a heap can keep it. */
+  private readonly before = (left: MemoryRecord, right: MemoryRecord): boolean => {
+    const { ageing } = this.limits
+    if (ageing === undefined) {
+      if (left.priority !== right.priority) return left.priority > right.priority
+      return left.eta !== right.eta ? left.eta < right.eta : left.seq < right.seq
+    }
+    const difference = left.eta - left.priority * ageing - (right.eta - right.priority * ageing)
+    return difference !== 0 ? difference < 0 : left.seq < right.seq
   }
 
   private hasSlot(): boolean {
@@ -130,7 +171,7 @@ export class MemoryQueue {
         scheduled: new Heap("place", (left, right) =>
           left.eta !== right.eta ? left.eta < right.eta : left.seq < right.seq,
         ),
-        ready: new Heap("place", claimsBefore),
+        ready: new Heap("place", this.before),
       }
       this.lanes.set(key, lane)
     }
@@ -146,6 +187,12 @@ const firstReady = (lane: Lane, now: number): MemoryRecord | undefined => {
     lane.scheduled.push(top)
   }
   return undefined
+}
+
+const reorder = ({ ready }: Lane): void => {
+  const records = [...ready]
+  for (const record of records) ready.remove(record)
+  for (const record of records) ready.push(record)
 }
 
 const promote = (lane: Lane, now: number): void => {

@@ -1,17 +1,22 @@
 /**
  * A record in memory: mutable, and in exactly one heap by its state.
  */
-import type { ClaimedRecord, Filter } from "../TaskQueue.ts"
-import type { NewRecord, TaskRecord, TaskState } from "../TaskRecord.ts"
+import type { ClaimedRecord } from "../TaskQueue.ts"
+import { type Attempt, ledgerLength, type NewRecord, type TaskRecord, type TaskState } from "../TaskRecord.ts"
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-export interface MemoryRecord extends Mutable<Omit<TaskRecord, "state">>, Pick<NewRecord, "tombstone"> {
+export interface MemoryRecord
+  extends Mutable<Omit<TaskRecord, "state" | "uniqueKey">>,
+    Pick<NewRecord, "tombstone" | "unique"> {
   /** `scheduled` and `ready` are both `waiting` here. */
   phase: "waiting" | "running" | "succeeded" | "cancelled" | "dead"
   /** The order of insertion. */
   readonly seq: number
   token: number
+  holdsKey: boolean
+  /** Attempts that ended otherwise than by success, which is told by the record itself. */
+  attempts: Array<Attempt> | undefined
   /** Its place in the heap of its phase. */
   place: number
   /** Its place in the heap of expiry times. */
@@ -24,11 +29,13 @@ export const fromNew = (record: NewRecord, seq: number, now: number): MemoryReco
   version: record.version,
   queue: record.queue,
   payload: record.payload,
+  payloadRef: record.payloadRef,
   headers: record.headers,
   priority: record.priority,
   eta: Math.max(now, record.eta),
   name: record.name,
   tombstone: record.tombstone,
+  unique: record.unique,
   target: record.target,
   expiresAt: record.expiresAt,
   retry: record.retry,
@@ -48,9 +55,12 @@ export const fromNew = (record: NewRecord, seq: number, now: number): MemoryReco
   reason: undefined,
   result: undefined,
   failure: undefined,
+  progress: undefined,
   phase: "waiting",
   seq,
   token: 0,
+  holdsKey: false,
+  attempts: undefined,
   place: -1,
   expiryPlace: -1,
 })
@@ -70,10 +80,12 @@ const copy = (record: MemoryRecord, state: TaskState, token: number) => ({
   version: record.version,
   queue: record.queue,
   payload: record.payload,
+  payloadRef: record.payloadRef,
   headers: record.headers,
   priority: record.priority,
   eta: record.eta,
   name: record.name,
+  uniqueKey: record.unique?.key,
   target: record.target,
   expiresAt: record.expiresAt,
   retry: record.retry,
@@ -93,23 +105,42 @@ const copy = (record: MemoryRecord, state: TaskState, token: number) => ({
   reason: record.reason,
   result: record.result,
   failure: record.failure,
+  progress: record.progress,
 })
 
 export const view = (record: MemoryRecord, now: number): TaskRecord => copy(record, stateOf(record, now), record.token)
 
 export const claimed = (record: MemoryRecord): ClaimedRecord => copy(record, "running", record.token) as ClaimedRecord
 
-export const matches = (record: MemoryRecord, filter: Filter, now: number): boolean =>
-  (filter.queue === undefined || record.queue === filter.queue) &&
-  (filter.task === undefined || record.task === filter.task) &&
-  (filter.state === undefined || stateOf(record, now) === filter.state) &&
-  (filter.reason === undefined || record.reason === filter.reason) &&
-  (filter.namePrefix === undefined || record.name?.startsWith(filter.namePrefix) === true)
+/** Writes the end of the record's attempt into its ledger; its worker and start are still those of the attempt. */
+export const endAttempt = (
+  record: MemoryRecord,
+  outcome: Attempt["outcome"],
+  failure: string | undefined,
+  now: number,
+) => {
+  const ended = attemptOf(record, outcome, failure, now)
+  if (record.attempts === undefined) record.attempts = [ended]
+  else record.attempts.push(ended)
+  if (record.attempts.length >= 2 * ledgerLength) record.attempts.splice(0, ledgerLength)
+}
 
-/** Higher priority first, then eta, then insertion. */
-export const claimsBefore = (left: MemoryRecord, right: MemoryRecord): boolean =>
-  left.priority !== right.priority
-    ? left.priority > right.priority
-    : left.eta !== right.eta
-      ? left.eta < right.eta
-      : left.seq < right.seq
+export const ledgerOf = (record: MemoryRecord): ReadonlyArray<Attempt> => {
+  const attempts = record.attempts ?? []
+  if (record.phase !== "succeeded") return [...attempts]
+  return [...attempts, attemptOf(record, "Succeed", undefined, record.endedAt!)]
+}
+
+const attemptOf = (
+  record: MemoryRecord,
+  outcome: Attempt["outcome"],
+  failure: string | undefined,
+  endedAt: number,
+): Attempt => ({
+  attempt: record.attempt,
+  worker: record.worker!,
+  startedAt: record.startedAt!,
+  endedAt,
+  outcome,
+  failure,
+})

@@ -23,8 +23,12 @@ import { ends } from "./internal/ends.ts"
 import { enqueueing } from "./internal/enqueueing.ts"
 import { limits } from "./internal/limits.ts"
 import { names } from "./internal/names.ts"
+import { notes } from "./internal/notes.ts"
+import { payloads } from "./internal/payloads.ts"
 import { readings } from "./internal/readings.ts"
 import { settlements } from "./internal/settlements.ts"
+import { statistics } from "./internal/statistics.ts"
+import { unique } from "./internal/unique.ts"
 
 /**
  * Runs the suite, as a `describe` of the given name.
@@ -38,7 +42,20 @@ export const suite = <E>(name: string, layer: Layer.Layer<TaskQueue, E>): void =
     it.effect(sentence, () => Effect.provide(body, fresh))
   }
   describe(`TaskQueue ${name}`, () => {
-    for (const chapter of [enqueueing, claims, settlements, ends, names, limits, readings]) {
+    const chapters = [
+      enqueueing,
+      claims,
+      settlements,
+      ends,
+      names,
+      unique,
+      limits,
+      payloads,
+      readings,
+      notes,
+      statistics,
+    ]
+    for (const chapter of chapters) {
       describe(chapter.title, () => chapter.tests(test))
     }
   })

@@ -3,9 +3,10 @@
  * that the calls of one history meet each other.
  */
 import * as Schema from "effect/Schema"
+import type { QueueLimits } from "../../QueueLimits.ts"
 import type { TaskId } from "../../TaskId.ts"
 import type * as TaskQueue from "../../TaskQueue.ts"
-import type { NewRecord } from "../../TaskRecord.ts"
+import type { NewRecord, UniqueWhile } from "../../TaskRecord.ts"
 
 /** One of the ids that a history speaks of: few, so that one comes again. */
 const Id = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 15 }))
@@ -34,6 +35,10 @@ const Enqueue = Schema.TaggedStruct("Enqueue", {
       lease: Schema.Literals([0, 0, 15]),
       maxCrashes: Schema.Literals([0, 1]),
       keep: Schema.Literals([0, 30, "always"]),
+      key: Schema.Literals(["", "", "", "k", "l"]),
+      /** Of the states besides waiting in which it holds its key. */
+      heldWhile: Schema.Literals(["", "running", "running succeeded dead", "succeeded cancelled"]),
+      payloadRef: Schema.Literals(["", "", "p", "q"]),
     }),
   ),
 })
@@ -62,6 +67,7 @@ const Extend = Schema.TaggedStruct("Extend", {
   leases: some(Recent),
   by: Schema.Literals([0, 5, 60]),
 })
+const Progress = Schema.TaggedStruct("Progress", { leases: some(Recent) })
 const Configure = Schema.TaggedStruct("Configure", {
   queue: Queue,
   paused: Schema.Literals(["as it was", "as it was", false, false, false, true]),
@@ -69,6 +75,7 @@ const Configure = Schema.TaggedStruct("Configure", {
   rate: Schema.Literals(["as it was", "none", "none", 31.25, 125, 0]),
   burst: Schema.Literals([1, 3]),
   maxConcurrent: Schema.Literals(["as it was", "none", "none", 1, 2]),
+  ageing: Schema.Literals(["as it was", "none", 16]),
 })
 // Also backwards: the clocks of workers differ.
 const Wait = Schema.TaggedStruct("Wait", { by: Schema.Literals([1, 4, 10, 25, 400, -3]) })
@@ -81,6 +88,7 @@ export const Step = Schema.Union([
   ...times(8, Settle),
   ...times(4, Wait),
   ...times(2, Extend),
+  Progress,
   ...times(2, Schema.TaggedStruct("Cancel", { ids: some(Id) })),
   ...times(2, Schema.TaggedStruct("Redrive", { ids: some(Id) })),
   ...times(2, Configure),
@@ -99,8 +107,11 @@ export const idOf = (id: number): TaskId => ids[id]!
 
 /** `mark` tells the contents of a history's records apart. */
 export const recordsOf = (step: typeof Enqueue.Type, mark: string, now: number): ReadonlyArray<NewRecord> =>
-  step.records.map(({ delay, expiresIn, id, keep, lease, name, target, ...rest }, n) => ({
+  step.records.map(({ delay, expiresIn, heldWhile, id, keep, key, lease, name, payloadRef, target, ...rest }, n) => ({
     ...rest,
+    unique:
+      key === "" ? undefined : { key, while: ["waiting", ...(heldWhile.split(" ") as ReadonlyArray<UniqueWhile>)] },
+    payloadRef: payloadRef === "" ? undefined : payloadRef,
     id: idOf(id),
     payload: JSON.stringify(`${mark}.${n}`),
     headers: delay === 0 ? {} : { mark },
@@ -131,26 +142,34 @@ export const settlementsOf = (
   step.settlements.map((each, n): TaskQueue.Settlement => {
     const lease = leaseOf(each.recent)
     const text = JSON.stringify(`${mark}.${n}`)
+    const failure = n % 2 === 0 ? text : JSON.stringify({ tag: `Tag${n}`, message: mark })
     const perhaps = each.full ? text : undefined
     switch (each.arrow) {
       case "Succeed":
         return { ...lease, _tag: "Succeed", result: perhaps }
       case "Retry":
-        return { ...lease, _tag: "Retry", eta: now + each.delay, failure: text }
+        return { ...lease, _tag: "Retry", eta: now + each.delay, failure }
       case "Snooze":
         return { ...lease, _tag: "Snooze", eta: now + each.delay }
       case "Bury":
-        return { ...lease, _tag: "Bury", reason: "RetriesExhausted", result: perhaps, failure: perhaps }
+        return {
+          ...lease,
+          _tag: "Bury",
+          reason: "RetriesExhausted",
+          result: perhaps,
+          failure: each.full ? failure : undefined,
+        }
       default:
         return { ...lease, _tag: each.arrow }
     }
   })
 
-export const limitsOf = (step: typeof Configure.Type): Partial<TaskQueue.QueueLimits> => ({
+export const limitsOf = (step: typeof Configure.Type): Partial<QueueLimits> => ({
   burst: step.burst,
   ...(step.paused === "as it was" ? {} : { paused: step.paused }),
   ...(step.rate === "as it was" ? {} : { rate: step.rate === "none" ? undefined : step.rate }),
   ...(step.maxConcurrent === "as it was"
     ? {}
     : { maxConcurrent: step.maxConcurrent === "none" ? undefined : step.maxConcurrent }),
+  ...(step.ageing === "as it was" ? {} : { ageing: step.ageing === "none" ? undefined : step.ageing }),
 })

@@ -1,9 +1,11 @@
 /** Limits of a queue, which hold over all its workers together. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { type QueueLimits, TaskQueue } from "../../TaskQueue.ts"
+import type { QueueLimits } from "../../QueueLimits.ts"
+import type { TaskId } from "../../TaskId.ts"
+import { TaskQueue } from "../../TaskQueue.ts"
 import type { Chapter } from "./chapter.ts"
-import { claim, claimOne, claimResult, enqueue, insert, settle, succeed } from "./records.ts"
+import { claim, claimOne, claimResult, enqueue, idsOf, insert, settle, succeed } from "./records.ts"
 
 const configure = (limits: Partial<QueueLimits>, now = 0, queue = "default") =>
   Effect.flatMap(TaskQueue, (taskQueue) => taskQueue.configure({ queue, limits, now }))
@@ -16,11 +18,11 @@ export const limits: Chapter = {
       "are none until they are configured, and then what was said",
       Effect.gen(function* () {
         const queue = yield* TaskQueue
-        const none = { paused: false, rate: undefined, burst: 5, maxConcurrent: undefined }
+        const none = { paused: false, rate: undefined, burst: 5, maxConcurrent: undefined, ageing: undefined }
         assert.deepStrictEqual({ ...(yield* queue.limits({ queue: "default" })) }, none)
-        yield* configure({ rate: 2.5, burst: 7 })
+        yield* configure({ rate: 2.5, burst: 7, ageing: 60_000 })
         yield* configure({ paused: true })
-        const some = { paused: true, rate: 2.5, burst: 7, maxConcurrent: undefined }
+        const some = { paused: true, rate: 2.5, burst: 7, maxConcurrent: undefined, ageing: 60_000 }
         assert.deepStrictEqual({ ...(yield* queue.limits({ queue: "default" })) }, some)
         yield* configure({ rate: undefined })
         assert.deepStrictEqual({ ...(yield* queue.limits({ queue: "default" })) }, { ...some, rate: undefined })
@@ -137,6 +139,44 @@ export const limits: Chapter = {
         assert.strictEqual(yield* count(0), 0)
         const { nextAt } = yield* claimResult(1_000_000_000)
         assert.isUndefined(nextAt)
+      }),
+    )
+    test(
+      "ageing weighs waiting against priority, so that nothing waits for ever",
+      Effect.gen(function* () {
+        yield* configure({ ageing: 100 })
+        const low = yield* insert({ eta: 1000 })
+        const high = yield* insert({ priority: 2, eta: 1100 })
+        const later = yield* insert({ priority: 2, eta: 1250 })
+        assert.deepStrictEqual(idsOf(yield* claim(1300, { limit: 1 })), [high])
+        assert.deepStrictEqual(idsOf(yield* claim(1300)), [low, later])
+      }),
+    )
+    test(
+      "ageing counts for what waits already, and only for what is due",
+      Effect.gen(function* () {
+        const old = yield* insert({ eta: 1000 })
+        const high = yield* insert({ priority: 1, eta: 1200 })
+        const higher = yield* insert({ priority: 100, eta: 1400 })
+        assert.deepStrictEqual(idsOf(yield* claim(1300, { limit: 1 })), [high])
+        yield* configure({ ageing: 100 }, 1300)
+        const next = yield* insert({ priority: 1, eta: 1250 })
+        assert.deepStrictEqual(idsOf(yield* claim(1300)), [old, next])
+        yield* configure({ ageing: undefined }, 1300)
+        yield* insert({ eta: 1350 })
+        assert.deepStrictEqual(idsOf(yield* claim(1400, { limit: 1 })), [higher])
+      }),
+    )
+    test(
+      "ageing keeps the order of insertion among equals, also among several tasks",
+      Effect.gen(function* () {
+        yield* configure({ ageing: 10 })
+        const ids: Array<TaskId> = []
+        for (const priority of [0, 1, 2, 3]) {
+          ids.push(yield* insert({ task: priority % 2 === 0 ? "Task" : "Other", priority, eta: 100 + priority * 10 }))
+        }
+        const tasks = ["Other", "Task"].map((name) => ({ name, maxVersion: 1 }))
+        assert.deepStrictEqual(idsOf(yield* claim(200, { tasks })), ids)
       }),
     )
     test(

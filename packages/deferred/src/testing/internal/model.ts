@@ -2,16 +2,19 @@
  * The contract of task queues once more, as plainly as it can be said: immutable, every question a scan of all records.
  * `TaskQueueModel` asks a driver what it asks this.
  */
+import { type QueueLimits, unlimited } from "../../QueueLimits.ts"
 import type { TaskId } from "../../TaskId.ts"
 import type * as TaskQueue from "../../TaskQueue.ts"
-import { unlimited } from "../../TaskQueue.ts"
-import type { NewRecord, TaskRecord, TaskState } from "../../TaskRecord.ts"
+import type { Attempt, NewRecord, TaskRecord, Unique } from "../../TaskRecord.ts"
 import * as TokenBucket from "../../TokenBucket.ts"
 
 /** `ready` stands for both faces of a waiting record; `token` counts the claims. */
 export interface ModelRecord extends TaskRecord {
   readonly token: number
   readonly tombstone: number
+  readonly unique: Unique | undefined
+  readonly holdsKey: boolean
+  readonly attempts: ReadonlyArray<Attempt>
 }
 
 /** Who has a name, and until when it stays taken once that record has ended. */
@@ -22,7 +25,7 @@ interface Name {
   readonly until: number | undefined
 }
 
-interface Limits extends TaskQueue.QueueLimits {
+interface Limits extends QueueLimits {
   readonly bucket: TokenBucket.TokenBucket
 }
 
@@ -56,8 +59,25 @@ const each = <Item, A>(
 const find = (model: Model, id: TaskId) => model.records.find((record) => record.id === id)
 const put = (model: Model, changed: ModelRecord): Model => ({
   ...model,
-  records: model.records.map((record) => (record.id === changed.id ? changed : record)),
+  records: model.records.map((record) => (record.id === changed.id ? holding(changed) : record)),
 })
+/** Once it was in a state that its key is not for, a record has given it up. */
+const holding = (record: ModelRecord): ModelRecord => {
+  const phase = record.state === "ready" || record.state === "scheduled" ? "waiting" : record.state
+  return { ...record, holdsKey: record.holdsKey && record.unique?.while.includes(phase) === true }
+}
+const holderOf = (model: Model, { task, unique }: Pick<NewRecord, "task" | "unique">) =>
+  model.records.find((other) => other.holdsKey && other.task === task && other.unique?.key === unique?.key)
+const withAttempt = (
+  record: ModelRecord,
+  outcome: Attempt["outcome"],
+  failure: string | undefined,
+  now: number,
+): ModelRecord => {
+  const { attempt, attempts, startedAt, worker } = record
+  const ended = { attempt, worker: worker!, startedAt: startedAt!, endedAt: now, outcome, failure }
+  return { ...record, attempts: [...attempts, ended] }
+}
 const drop = (model: Model, id: TaskId): Model => ({
   ...model,
   records: model.records.filter((record) => record.id !== id),
@@ -74,8 +94,8 @@ const own = (model: Model, record: ModelRecord): Model => {
     names: [...others, { queue: record.queue, name: record.name, owner: record.id, until: undefined }],
   }
 }
-const isWaiting = (record: ModelRecord) => record.state === "ready"
-const isRunning = (record: ModelRecord) => record.state === "running"
+export const isWaiting = (record: ModelRecord) => record.state === "ready"
+export const isRunning = (record: ModelRecord) => record.state === "running"
 const hasEnded = (record: ModelRecord) => record.endedAt !== undefined
 
 const fresh = ({ onDuplicate: _, ...content }: NewRecord, now: number): ModelRecord => ({
@@ -85,7 +105,13 @@ const fresh = ({ onDuplicate: _, ...content }: NewRecord, now: number): ModelRec
   retry: undefined,
   timeout: undefined,
   lease: undefined,
+  unique: undefined,
+  payloadRef: undefined,
   ...content,
+  uniqueKey: content.unique?.key,
+  holdsKey: content.unique !== undefined,
+  attempts: [],
+  progress: undefined,
   state: "ready",
   eta: Math.max(now, content.eta),
   enqueuedAt: now,
@@ -108,6 +134,7 @@ export const enqueue = (model: Model, records: ReadonlyArray<NewRecord>, now: nu
     if (find(model, given.id) !== undefined) return [model, { _tag: "Existing", id: given.id }]
     const record = fresh(given, now)
     const taken = given.name === undefined ? undefined : nameOf(model, given, now)
+    const holder = given.unique === undefined ? undefined : holderOf(model, given)
     if (taken !== undefined) {
       if (given.onDuplicate === "ignore") return [model, { _tag: "Existing", id: taken.owner }]
       if (given.onDuplicate === "fail") {
@@ -116,9 +143,11 @@ export const enqueue = (model: Model, records: ReadonlyArray<NewRecord>, now: nu
       }
       const owner = taken.until === undefined ? find(model, taken.owner) : undefined
       if (owner !== undefined && isWaiting(owner)) {
+        if (holder !== undefined && holder.id !== owner.id) return [model, { _tag: "Existing", id: holder.id }]
         return [put(model, { ...record, id: owner.id, token: owner.token }), { _tag: "Replaced", id: owner.id }]
       }
     }
+    if (holder !== undefined) return [model, { _tag: "Existing", id: holder.id }]
     return [own({ ...model, records: [...model.records, record] }, record), { _tag: "Inserted", id: record.id }]
   })
 
@@ -128,7 +157,7 @@ const end = (
   how: Pick<ModelRecord, "state"> & Partial<ModelRecord>,
   now: number,
 ): Model => {
-  const ended = { ...record, ...how, endedAt: now, worker: undefined, leaseUntil: undefined }
+  const ended = { ...record, ...how, endedAt: now, leaseUntil: undefined }
   const names = model.names.map((name) =>
     name.owner === record.id && isNameOf(record)(name) ? { ...name, until: now + record.tombstone } : name,
   )
@@ -145,18 +174,14 @@ const waitAgain = (model: Model, record: ModelRecord, how: Partial<ModelRecord>,
         ...how,
         state: "ready",
         eta: Math.max(now, how.eta ?? now),
-        worker: undefined,
         leaseUntil: undefined,
       })
 
 const takeBack = (model: Model, now: number): Model =>
   model.records.reduce((model, record) => {
     if (isRunning(record) && record.leaseUntil! <= now) {
-      const crashed = {
-        ...record,
-        crashes: record.crashes + 1,
-        failure: JSON.stringify({ attempt: record.attempt, at: now, kind: "crash" }),
-      }
+      const failure = JSON.stringify({ attempt: record.attempt, at: now, kind: "crash", tag: "Crashed" })
+      const crashed = { ...withAttempt(record, "Crash", failure, now), crashes: record.crashes + 1, failure }
       return crashed.crashes > record.maxCrashes && record.cancelRequested === undefined
         ? end(model, crashed, { state: "dead", reason: "Crashed" }, now)
         : waitAgain(model, crashed, {}, now)
@@ -165,12 +190,17 @@ const takeBack = (model: Model, now: number): Model =>
     return isLate ? end(model, record, { state: "dead", reason: "Expired" }, now) : model
   }, model)
 
-const limitsOf = (model: Model, queue: string): Limits =>
+export const limitsOf = (model: Model, queue: string): Limits =>
   model.limits[queue] ?? { ...unlimited, bucket: { tokens: 0, at: 0 } }
-const rateOf = ({ burst, rate }: TaskQueue.QueueLimits) => (rate === undefined ? undefined : { rate, burst })
+export const rateOf = ({ burst, rate }: QueueLimits) => (rate === undefined ? undefined : { rate, burst })
 
-/** Higher priority first, then eta, then insertion (the sort is stable). */
-const inOrder = (left: ModelRecord, right: ModelRecord) => right.priority - left.priority || left.eta - right.eta
+/** Higher priority first, then eta, or by ageing; then insertion (the sort is stable). */
+const inOrder =
+  ({ ageing }: QueueLimits) =>
+  (left: ModelRecord, right: ModelRecord) =>
+    ageing === undefined
+      ? right.priority - left.priority || left.eta - right.eta
+      : left.eta - left.priority * ageing - (right.eta - right.priority * ageing)
 
 export const claim = (model: Model, params: TaskQueue.ClaimParams): Said<ReadonlyArray<ModelRecord>> => {
   const { now } = params
@@ -190,7 +220,7 @@ export const claim = (model: Model, params: TaskQueue.ClaimParams): Said<Readonl
           params.tasks.some((task) => task.name === record.task && task.maxVersion >= record.version) &&
           (record.target === undefined || params.targets.includes(record.target)),
       )
-      .sort(inOrder)
+      .sort(inOrder(limits))
       .slice(0, limits.paused ? 0 : Math.min(limit, free, tokens))
       .map(
         (record): ModelRecord => ({
@@ -239,10 +269,17 @@ export const extend = (model: Model, { leases, until }: TaskQueue.ExtendParams) 
     return [put(model, { ...record, leaseUntil: until }), outcome]
   })
 
+export const progress = (model: Model, updates: ReadonlyArray<TaskQueue.ProgressUpdate>) =>
+  each(model, updates, (model, { progress, ...lease }): Said<TaskQueue.ProgressOutcome> => {
+    const record = held(model, lease)
+    return record === undefined ? [model, "LeaseLost"] : [put(model, { ...record, progress }), "Recorded"]
+  })
+
 export const settle = (model: Model, settlements: ReadonlyArray<TaskQueue.Settlement>, now: number) =>
   each(model, settlements, (model, settlement): Said<TaskQueue.SettleOutcome> => {
-    const record = held(model, settlement)
-    if (record === undefined) return [model, "LeaseLost"]
+    const before = held(model, settlement)
+    if (before === undefined) return [model, "LeaseLost"]
+    const record = withAttempt(before, settlement._tag, "failure" in settlement ? settlement.failure : undefined, now)
     const givenBack = record.attempt - 1
     switch (settlement._tag) {
       case "Succeed":
@@ -278,9 +315,11 @@ export const redrive = (model: Model, ids: ReadonlyArray<TaskId>, now: number) =
     const record = find(model, id)
     if (record === undefined) return [model, "NotFound"]
     if (record.state !== "dead") return [model, "NotDead"]
-    const { failure, token } = record
-    const again = { ...fresh({ ...record, onDuplicate: "fail" }, now), enqueuedAt: record.enqueuedAt, failure, token }
-    const waiting = put(model, { ...again, eta: now, expiresAt: undefined })
+    const { attempts, enqueuedAt, failure, token } = record
+    const again = { ...fresh({ ...record, onDuplicate: "fail" }, now), enqueuedAt, failure, token, attempts }
+    const holder = holderOf(model, record)
+    const holdsKey = record.unique !== undefined && (holder === undefined || holder.id === id)
+    const waiting = put(model, { ...again, holdsKey, eta: now, expiresAt: undefined })
     const taken = nameOf(model, record, now)
     return [taken === undefined || taken.owner === id ? own(waiting, record) : waiting, "Redriven"]
   })
@@ -314,9 +353,9 @@ export const prune = (model: Model, now: number, deadBefore: number): Said<numbe
 export const configure = (
   model: Model,
   queue: string,
-  changes: Partial<TaskQueue.QueueLimits>,
+  changes: Partial<QueueLimits>,
   now: number,
-): Said<TaskQueue.QueueLimits> => {
+): Said<QueueLimits> => {
   const before = limitsOf(model, queue)
   const { bucket, ...limits } = { ...before, ...changes }
   const was = rateOf(before)
@@ -326,19 +365,3 @@ export const configure = (
     was === undefined ? (is === undefined ? bucket : TokenBucket.full(is, now)) : TokenBucket.refill(bucket, was, now)
   return [{ ...model, limits: { ...model.limits, [queue]: { ...limits, bucket: gathered } } }, limits]
 }
-
-const stateOf = (record: ModelRecord, now: number): TaskState =>
-  isWaiting(record) && record.eta > now ? "scheduled" : record.state
-
-/** The records as a reader sees them at a time, in the order of insertion. */
-export const look = (model: Model, filter: TaskQueue.Filter, now: number): ReadonlyArray<ModelRecord> =>
-  model.records
-    .map((record) => ({ ...record, state: stateOf(record, now) }))
-    .filter(
-      ({ name, queue, reason, state, task }) =>
-        (filter.queue === undefined || queue === filter.queue) &&
-        (filter.task === undefined || task === filter.task) &&
-        (filter.state === undefined || state === filter.state) &&
-        (filter.reason === undefined || reason === filter.reason) &&
-        (filter.namePrefix === undefined || name?.startsWith(filter.namePrefix) === true),
-    )

@@ -19,7 +19,6 @@ export const settlements: Chapter = {
           result: '{"a":1}',
           endedAt: 20,
           attempt: 1,
-          worker: undefined,
           leaseUntil: undefined,
         })
         assert.deepStrictEqual(yield* claim(1_000_000), [])

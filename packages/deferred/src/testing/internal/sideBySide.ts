@@ -4,21 +4,26 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { ClaimParams, Count, Lease, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
-import type { AttemptFailure, TaskRecord } from "../../TaskRecord.ts"
+import type { Attempt, AttemptFailure, TaskRecord } from "../../TaskRecord.ts"
 import * as History from "./history.ts"
 import * as Model from "./model.ts"
+import * as Look from "./modelLook.ts"
 
 /** What is compared of a record: all that the contract has, and nothing that is a driver's own. */
 const shown = (record: TaskRecord) => {
-  const { token: _, tombstone: __, ...rest } = record as Model.ModelRecord
+  const { attempts: _, holdsKey: __, token: ___, tombstone: ____, unique: _____, ...rest } = record as Model.ModelRecord
   return { ...rest, headers: { ...rest.headers }, failure: shownFailure(rest.failure) }
 }
 
 /** How a crash is worded is free. */
 const shownFailure = (text: string | undefined): unknown => {
   const failure = text === undefined ? undefined : (JSON.parse(text) as AttemptFailure | string)
-  return typeof failure === "object" ? { kind: failure.kind, attempt: failure.attempt, at: failure.at } : failure
+  if (typeof failure !== "object" || failure.kind !== "crash") return failure
+  return { kind: failure.kind, attempt: failure.attempt, at: failure.at, tag: failure.tag }
 }
+
+const shownAttempts = (attempts: ReadonlyArray<Attempt>) =>
+  attempts.map((attempt) => ({ ...attempt, failure: shownFailure(attempt.failure) }))
 
 /** The order is promised within each queue. */
 const byQueue = (records: ReadonlyArray<TaskRecord>) => ({
@@ -27,14 +32,21 @@ const byQueue = (records: ReadonlyArray<TaskRecord>) => ({
 })
 
 const lines = (counts: ReadonlyArray<Count>) =>
-  counts.map(({ count, queue, reason, state, task }) => `${queue} ${task} ${state} ${reason} ${count}`).sort()
+  counts
+    .map(({ count, queue, reason, state, tag, task }) => `${queue} ${task} ${state} ${reason} ${tag} ${count}`)
+    .sort()
 
-const tally = (records: ReadonlyArray<TaskRecord>): ReadonlyArray<Count> =>
-  records.map(({ queue, reason, state, task }) => {
-    const isSame = (other: TaskRecord) =>
-      other.queue === queue && other.task === task && other.state === state && other.reason === reason
-    return { queue, task, state, reason, count: records.filter(isSame).length }
-  })
+const tally = (records: ReadonlyArray<TaskRecord>): ReadonlyArray<Count> => {
+  const groups = records.map(({ failure, queue, reason, state, task }) => ({
+    queue,
+    task,
+    state,
+    reason,
+    tag: state === "dead" ? Look.tagOf(failure) : undefined,
+  }))
+  const keys = groups.map((group) => JSON.stringify(group))
+  return groups.map((group, index) => ({ ...group, count: keys.filter((key) => key === keys[index]).length }))
+}
 
 const filters = [
   { queue: "a" },
@@ -43,6 +55,9 @@ const filters = [
   { state: "scheduled" },
   { state: "running" },
   { state: "dead", reason: "Crashed" },
+  { state: "dead", tag: "Tag1" },
+  { tag: "Crashed" },
+  { endedAfter: 1_000_020, endedBefore: 1_000_400 },
   { namePrefix: "n" },
 ] as const
 
@@ -108,6 +123,16 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
           queue.settle({ settlements: History.settlementsOf(step, given, mark, now), now }),
           Model.settle(model, History.settlementsOf(step, counted, mark, now), now),
         )
+      case "Progress": {
+        const update = (lease: Lease, n: number) => ({ ...lease, progress: JSON.stringify(`${mark}.${n}`) })
+        return same(
+          queue.progress({ updates: step.leases.map((back, n) => update(given(back), n)), now }),
+          Model.progress(
+            model,
+            step.leases.map((back, n) => update(counted(back), n)),
+          ),
+        )
+      }
       case "Cancel": {
         const ids = step.ids.map(History.idOf)
         return same(queue.cancel({ ids, reason: mark, now }), Model.cancel(model, ids, mark, now))
@@ -139,7 +164,7 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
   }
 
   const compare = Effect.gen(function* () {
-    const records = Model.look(model, {}, now)
+    const records = Look.look(model, {}, now)
     const found = yield* queue.get({ ids: History.ids, now })
     assert.deepStrictEqual(
       found.map((record) => record && shown(record)),
@@ -153,10 +178,29 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
     )
   })
 
-  /** At the end: every filter, and then that whatever waits can be claimed and ends. */
+  const compareApart = Effect.gen(function* () {
+    const records = Look.look(model, {}, now)
+    const ledgers = yield* queue.ledger({ ids: History.ids })
+    assert.deepStrictEqual(
+      ledgers.map(shownAttempts),
+      History.ids.map((id) => shownAttempts(records.find((record) => record.id === id)?.attempts ?? [])),
+    )
+    const refs = ["p", "q", "r"]
+    assert.deepStrictEqual(
+      yield* queue.payloadRefs({ refs }),
+      refs.map((ref) => records.some(({ payloadRef }) => payloadRef === ref)),
+    )
+    for (const name of ["a", "b"]) {
+      const { executedLastMinute: _, ...statistics } = yield* queue.statistics({ queue: name, now })
+      assert.deepStrictEqual(statistics, Look.statistics(model, name, now))
+    }
+  })
+
+  /** At the end: what has calls of its own, every filter, and then that whatever waits can be claimed and ends. */
   const finish = Effect.gen(function* () {
+    yield* compareApart
     for (const filter of filters) {
-      const expected = Model.look(model, filter, now)
+      const expected = Look.look(model, filter, now)
       const { records } = yield* queue.find({ ...filter, limit: 100, now })
       assert.deepStrictEqual(records.map(shown), expected.map(shown), JSON.stringify(filter))
       assert.deepStrictEqual(
@@ -191,6 +235,7 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
     const { records } = yield* queue.find({ limit: 100, now })
     for (const record of records) assert.isDefined(record.endedAt, `${record.id} is ${record.state}`)
     yield* compare
+    yield* compareApart
   })
 
   return { step, compare, finish }

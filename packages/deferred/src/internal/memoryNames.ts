@@ -1,0 +1,112 @@
+/**
+ * What records in memory are known by besides their ids: names, with their tombstones, unique keys, references.
+ */
+import type { TaskId } from "../TaskId.ts"
+import { Heap } from "./heap.ts"
+import type { MemoryRecord } from "./memoryRecord.ts"
+
+/** Who has a name, and until when it stays taken once its record has ended. */
+export interface Name {
+  readonly key: string
+  readonly owner: TaskId
+  until: number | undefined
+  place: number
+}
+
+/** Whatever they hold, no two pairs have the same. */
+const pairKey = (first: string, second: string): string => `${first.length}:${first}${second}`
+
+export class Names {
+  private readonly names = new Map<string, Name>()
+  private readonly tombstones = new Heap<"place", Name>("place", (l, r) => l.until! < r.until!)
+
+  /** Who has it at a time; one whose tombstone is over has it no more. */
+  taken(queue: string, name: string, now: number): Name | undefined {
+    const taken = this.names.get(pairKey(queue, name))
+    return taken === undefined || (taken.until !== undefined && taken.until <= now) ? undefined : taken
+  }
+
+  own(record: MemoryRecord): void {
+    if (record.name === undefined) return
+    const key = pairKey(record.queue, record.name)
+    const before = this.names.get(key)
+    if (before !== undefined) this.free(before)
+    this.names.set(key, { key, owner: record.id, until: undefined, place: -1 })
+  }
+
+  /** The record has ended: its tombstone begins. */
+  entomb(record: MemoryRecord, now: number): void {
+    const name = this.ownedBy(record)
+    if (name === undefined) return
+    name.until = now + record.tombstone
+    this.tombstones.push(name)
+  }
+
+  /** The record goes before its end: its name is free at once. */
+  release(record: MemoryRecord): void {
+    const name = this.ownedBy(record)
+    if (name !== undefined) this.free(name)
+  }
+
+  /** Forgets at most `limit` names whose tombstone is over. */
+  prune(now: number, limit: number): void {
+    for (let count = 0; count < limit; count++) {
+      const name = this.tombstones.peek()
+      if (name === undefined || name.until! > now) break
+      this.free(name)
+    }
+  }
+
+  private ownedBy(record: MemoryRecord): Name | undefined {
+    const name = record.name === undefined ? undefined : this.names.get(pairKey(record.queue, record.name))
+    return name?.owner === record.id ? name : undefined
+  }
+
+  private free(name: Name): void {
+    if (name.place >= 0) this.tombstones.remove(name)
+    this.names.delete(name.key)
+  }
+}
+
+export class Keys {
+  private readonly holders = new Map<string, TaskId>()
+
+  holder(task: string, key: string): TaskId | undefined {
+    return this.holders.get(pairKey(task, key))
+  }
+
+  /** Takes the record's key, if it has one that nobody holds. */
+  take(record: MemoryRecord): void {
+    if (record.unique === undefined || this.holder(record.task, record.unique.key) !== undefined) return
+    this.holders.set(pairKey(record.task, record.unique.key), record.id)
+    record.holdsKey = true
+  }
+
+  /** The record is in another phase now, or is about to go (`undefined`). */
+  moved(record: MemoryRecord, phase: MemoryRecord["phase"] | undefined): void {
+    if (!record.holdsKey || record.unique === undefined) return
+    if (phase !== undefined && record.unique.while.includes(phase)) return
+    record.holdsKey = false
+    this.holders.delete(pairKey(record.task, record.unique.key))
+  }
+}
+
+/** References into the `PayloadStore`, and how many records have each. */
+export class Refs {
+  private readonly counts = new Map<string, number>()
+
+  has(ref: string): boolean {
+    return this.counts.has(ref)
+  }
+
+  add(ref: string | undefined): void {
+    if (ref !== undefined) this.counts.set(ref, (this.counts.get(ref) ?? 0) + 1)
+  }
+
+  remove(ref: string | undefined): void {
+    if (ref === undefined) return
+    const left = (this.counts.get(ref) ?? 0) - 1
+    if (left > 0) this.counts.set(ref, left)
+    else this.counts.delete(ref)
+  }
+}
