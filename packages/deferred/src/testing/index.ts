@@ -7,3 +7,4 @@
  */
 export * as TaskQueueModel from "./TaskQueueModel.ts"
 export * as TaskQueueTest from "./TaskQueueTest.ts"
+export * as TaskSamples from "./TaskSamples.ts"
