@@ -209,9 +209,8 @@ describe("RetryPolicy.problem", () => {
   })
 
   const amount = Schema.Union([
-    Schema.Finite,
+    Schema.Literals([0, 1, 2.5, 100, 3_600_000, 1e15, 1e308, 5e-324]),
     Schema.Number,
-    Schema.Literals([0, 1, 2.5, -1, 100, 3_600_000, 1e15, 1e308, 5e-324]),
     Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10_000 })),
   ])
   const limit = Schema.UndefinedOr(amount)
