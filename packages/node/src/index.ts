@@ -6,4 +6,5 @@
  * @since 0.1.0
  */
 export * as NodeInstance from "./NodeInstance.ts"
+export * as QueueConfigFile from "./QueueConfigFile.ts"
 export * as TaskQueueSqlite from "./TaskQueueSqlite.ts"
