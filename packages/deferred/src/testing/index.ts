@@ -8,3 +8,5 @@
 export * as TaskQueueModel from "./TaskQueueModel.ts"
 export * as TaskQueueTest from "./TaskQueueTest.ts"
 export * as TaskSamples from "./TaskSamples.ts"
+export * as TestTasks from "./TestTasks.ts"
+export * as TestTasks from "./TestTasks.ts"
