@@ -31,6 +31,11 @@ export type DeferOptions = When & {
   readonly priority?: number | undefined
   /** Carried to the handler; text values. Names that start with `outlive-`, `x-appengine-` or `x-cloudtasks-` are reserved. */
   readonly headers?: Readonly<Record<string, string>> | undefined
+  /**
+   * Another unique key than the task's, or none. While a record of the task holds it, `defer` gives that record (its
+   * outcome is `Existing`) and stores nothing.
+   */
+  readonly unique?: UniqueKey | false | undefined
   /** Only workers that carry this target run it. */
   readonly target?: string | undefined
   /** Replaces the task's policy whole (Q88). */
@@ -40,6 +45,36 @@ export type DeferOptions = When & {
   /** Not started within this time: a dead letter `Expired`. */
   readonly expires?: Duration.Input | undefined
 }
+
+/**
+ * A key that at most one record of a task holds, whichever queues they are in.
+ *
+ * @since 0.1.0
+ */
+export interface UniqueKey {
+  /** 1 to 1,000 characters. */
+  readonly key: string
+  /** See `UniqueStates`. */
+  readonly while?: UniqueStates | undefined
+}
+
+/**
+ * The states in which a record holds its key. A record that comes into another state has given it up, also when it is
+ * tried again; a dead letter that is redriven takes it again if it is free.
+ *
+ * - `["scheduled", "ready"]`: until it starts, so that what comes while it runs is run after it
+ * - `["scheduled", "ready", "running"]`: until its end (default)
+ * - with `"succeeded"`, `"cancelled"`, `"dead"`: as long as the ended record is kept, too
+ *
+ * `scheduled` and `ready` go together: a queue does not write down which of the two a record is.
+ *
+ * @since 0.1.0
+ */
+export type UniqueStates = readonly [
+  "scheduled",
+  "ready",
+  ...ReadonlyArray<"running" | "succeeded" | "cancelled" | "dead">,
+]
 
 /** App Engine's countdown or eta, not both (Q28). Neither, or a time in the past: now. */
 type When =
@@ -101,18 +136,20 @@ export class TombstonedTask extends Schema.TaggedError<TombstonedTask>()("Tombst
 }
 
 /**
- * The encoded payload is larger than `DeferLimits.maxPayload`. Nothing was stored.
+ * The encoded payload is larger than what can be stored: in a record (`DeferLimits.payloadLimit`) where there is no
+ * `PayloadStore`, else in that. Nothing was stored.
  *
  * @since 0.1.0
  */
 export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>()("PayloadTooLarge", {
   task: Schema.String,
-  /** UTF-16 code units of the encoded payload: at least its bytes over three. */
+  /** Bytes of the encoded payload in UTF-8. */
   size: Schema.Finite,
+  /** Bytes. */
   limit: Schema.Finite,
 }) {
   override get message() {
-    return `task ${this.task}: the encoded payload has ${this.size} characters, more than the limit of ${this.limit}`
+    return `task ${this.task}: the encoded payload has ${this.size} bytes, more than the limit of ${this.limit}`
   }
 }
 
@@ -124,10 +161,10 @@ export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>()("Payl
 export const DeferLimits = Context.Reference<{
   /** How far ahead `delay` and `eta` may reach. Default 30 days (Q10). */
   readonly maxDelay: Duration.Duration
-  /** Characters of an encoded payload. Default 1,048,576. */
-  readonly maxPayload: number
+  /** Bytes of an encoded payload above which it is stored apart, in the `PayloadStore`. Default 102,400 (Q3). */
+  readonly payloadLimit: number
 }>("outlive/deferred/DeferLimits", {
-  defaultValue: () => ({ maxDelay: Duration.days(30), maxPayload: 1_048_576 }),
+  defaultValue: () => ({ maxDelay: Duration.days(30), payloadLimit: 102_400 }),
 })
 
 /** App Engine's rule for task names (Q2). @since 0.1.0 */

@@ -69,6 +69,17 @@ export type Outcome =
 export class Undecodable extends Schema.TaggedError<Undecodable>()("Undecodable", { message: Schema.String }) {}
 
 /**
+ * The payload was stored apart and is not there. The worker fails an attempt with it before the handler is called.
+ *
+ * @since 0.1.0
+ */
+export class PayloadMissing extends Schema.TaggedError<PayloadMissing>()("PayloadMissing", { ref: Schema.String }) {
+  override get message() {
+    return `the payload store has no ${this.ref}`
+  }
+}
+
+/**
  * The outcome of an exit. Of several reasons in one cause, the one that says most decides:
  *
  * 1. A lost lease: nothing may be written, whatever the handler did.
@@ -93,6 +104,7 @@ export const fromExit = (
   for (const { error } of failures) {
     if (error instanceof PermanentTaskFailure) return { _tag: "Dead", reason: "PermanentFailure", error }
     if (error instanceof Undecodable) return { _tag: "Dead", reason: "Undecodable", error }
+    if (error instanceof PayloadMissing) return { _tag: "Dead", reason: "PayloadMissing", error }
   }
   const defect = cause.reasons.find(Cause.isDieReason)
   if (defect !== undefined) return retry("defect", defect.defect)

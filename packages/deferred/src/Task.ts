@@ -9,26 +9,30 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type {
-  DeferOptions,
+import {
+  type DeferOptions,
   InvalidTaskOptions,
-  NameErrors,
-  PayloadTooLarge,
-  TaskAlreadyExists,
-  TombstonedTask,
+  type NameErrors,
+  type PayloadTooLarge,
+  queuePattern,
+  type TaskAlreadyExists,
+  type TombstonedTask,
+  type UniqueStates,
 } from "./DeferOptions.ts"
-import { defer, deferAll } from "./internal/defer.ts"
+import { defer, deferAll, uniqueWhile } from "./internal/defer.ts"
+import { loadPayload } from "./internal/payloads.ts"
 import { runInline } from "./internal/runInline.ts"
 import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
 import { makeRef } from "./internal/taskRef.ts"
-import type { RetryRule, RetryRules, Undecodable } from "./Outcome.ts"
+import type { PayloadMissing, RetryRule, RetryRules, Undecodable } from "./Outcome.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import type { TaskContext } from "./TaskContext.ts"
 import type { TaskFailure } from "./TaskFailure.ts"
+import * as TaskGroup from "./TaskGroup.ts"
 import * as TaskHandler from "./TaskHandler.ts"
 import type { TaskId } from "./TaskId.ts"
 import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
-import type { TaskRecord } from "./TaskRecord.ts"
+import type { TaskRecord, Unique } from "./TaskRecord.ts"
 import type { TaskRef } from "./TaskRef.ts"
 import * as TaskVersions from "./TaskVersions.ts"
 
@@ -87,6 +91,14 @@ export interface Task<
   readonly payloadOf: (
     record: Pick<TaskRecord, "version" | "payload">,
   ) => Effect.Effect<Payload["Type"], Undecodable, Payload["DecodingServices"]>
+  /** As `payloadOf`, also of a record whose payload is stored apart. */
+  readonly loadPayload: (
+    record: Pick<TaskRecord, "version" | "payload" | "payloadRef">,
+  ) => Effect.Effect<
+    Payload["Type"],
+    Undecodable | PayloadMissing | TaskQueueError,
+    TaskQueue | Payload["DecodingServices"]
+  >
   /**
    * Gives the task its handler. What the handler needs is taken from the layer's context; `TaskContext` and a `Scope`
    * that ends with the attempt are there anyway.
@@ -121,9 +133,12 @@ export interface Any {
 }
 
 /** The handlers that running these tasks needs. @since 0.1.0 */
-export type HandlersOf<Tasks extends Any> = Tasks extends { readonly taskName: infer Name extends string }
-  ? TaskHandler.Handler<Name>
-  : never
+export type HandlersOf<Tasks extends Any | TaskGroup.TaskGroup> =
+  Tasks extends TaskGroup.TaskGroup<infer Members>
+    ? TaskGroup.HandlersOf<Members[number]>
+    : Tasks extends { readonly taskName: infer Name extends string }
+      ? TaskHandler.Handler<Name>
+      : never
 
 /** What `defer` can fail with, names aside. @since 0.1.0 */
 export type DeferError = InvalidTaskOptions | PayloadTooLarge | Schema.SchemaError | TaskQueueError
@@ -143,7 +158,8 @@ export type DeferOutcome<Success extends Schema.Top, Error extends Schema.Top> =
 export interface Settings {
   readonly queue: string
   readonly priority: number
-  readonly policy: RetryPolicy.RetryPolicy
+  /** `undefined`: the queue's, else `RetryPolicy.defaultPolicy`. */
+  readonly policy: RetryPolicy.RetryPolicy | undefined
   readonly rules: RetryRules
   readonly timeout: number | undefined
   readonly lease: number | undefined
@@ -151,6 +167,7 @@ export interface Settings {
   readonly keep: number
   readonly version: number
   readonly aliases: ReadonlyArray<string>
+  readonly unique: { readonly key: (payload: never) => string; readonly while: Unique["while"] } | undefined
   readonly codec: TaskCodec
 }
 
@@ -161,7 +178,11 @@ export type RetryByTag<E> = {
   readonly [K in Extract<E, Tagged>["_tag"]]?: RetryRule<Extract<E, { readonly _tag: K }>> | undefined
 } & { readonly _?: RetryPolicy.RetryPolicy | undefined }
 
-/** @since 0.1.0 */
+/**
+ * What `Task.make` is given. A value that is out of its bounds makes it throw `InvalidTaskOptions`, which names the field.
+ *
+ * @since 0.1.0
+ */
 export interface Options<Payload, Success extends Schema.Top, Error extends Schema.Top> {
   /** Fields of a struct, a schema, or a version chain (`Task.versions`). Default: nothing (`Schema.Void`). */
   readonly payload?: Payload | undefined
@@ -177,6 +198,16 @@ export interface Options<Payload, Success extends Schema.Top, Error extends Sche
   readonly retry?: RetryPolicy.RetryPolicy | RetryByTag<Error["Type"]> | undefined
   /** An attempt that takes longer is interrupted and has failed with `TaskTimeout`. Default: none. */
   readonly timeout?: Duration.Input | undefined
+  /**
+   * A key made of the payload: while a record holds it, another one is not stored, in bulk and under races too.
+   */
+  readonly unique?:
+    | {
+        readonly key: (payload: TaskVersions.ToSchema<Payload>["Type"]) => string
+        /** Default `["scheduled", "ready", "running"]`: until its end. */
+        readonly while?: UniqueStates | undefined
+      }
+    | undefined
   /** Default: the worker's. Heartbeats extend it, so it bounds how long a crash goes unnoticed, not the work. */
   readonly lease?: Duration.Input | undefined
   /** How often a worker may die with a record before it is dead `Crashed`. Default 3. */
@@ -232,7 +263,7 @@ export const make = <
   const settings: Settings = {
     queue: options?.queue ?? "default",
     priority: options?.priority ?? 0,
-    policy: policy ?? RetryPolicy.defaultPolicy,
+    policy,
     rules,
     timeout: millis(options?.timeout),
     lease: millis(options?.lease),
@@ -240,8 +271,13 @@ export const make = <
     keep: keepMillis(options?.keep ?? "1 day"),
     version: versions.version,
     aliases: options?.aliases ?? [],
+    unique:
+      options?.unique === undefined
+        ? undefined
+        : { key: options.unique.key, while: uniqueWhile(options.unique.while ?? ["scheduled", "ready", "running"]) },
     codec,
   }
+  check(name, settings)
   const task: Any = { [TypeId]: TypeId, taskName: name, payload, success, error, settings }
   const handlerKey = TaskHandler.key(name)
   const members = {
@@ -252,21 +288,48 @@ export const make = <
       deferOptions?: DeferOptions | ((payload: unknown, index: number) => DeferOptions),
     ) => deferAll(task, inputs, typeof deferOptions === "function" ? deferOptions : () => deferOptions ?? {}),
     ref: (id: TaskId) => Effect.map(TaskQueue, (queue) => makeRef(queue, task, id)),
-    toLayer: (
-      handler: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown, unknown>,
-    ) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
+    toLayer: (handler: Handler) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
     payloadOf: ({ payload, version }: Pick<TaskRecord, "version" | "payload">) => codec.decodePayload(version, payload),
+    loadPayload: (record: Pick<TaskRecord, "version" | "payload" | "payloadRef">) =>
+      Effect.gen(function* () {
+        return yield* codec.decodePayload(record.version, yield* loadPayload(yield* TaskQueue, record))
+      }),
     run: (input: unknown) => runInline(task, handlerKey, input),
   }
   // The typed surface is `Task`; below it everything is schema-checked data.
   return Object.assign(class {}, members) as unknown as Task<Name, TaskVersions.ToSchema<Payload>, Success, Error>
 }
 
+type Handler = (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown, unknown>
+
+/** Many tasks as one: see `TaskGroup`. @since 0.1.0 */
+export const group: typeof TaskGroup.make = TaskGroup.make
+
 /** Begins a chain of payload versions: see `TaskVersions`. @since 0.1.0 */
 export const versions: typeof TaskVersions.make = TaskVersions.make
 
 /** @since 0.1.0 */
 export const isTask = (value: unknown): value is Any => typeof value === "function" && TypeId in value
+
+/** A definition that cannot work is a mistake of the program: it is thrown where the task is defined. */
+const check = (task: string, settings: Settings): void => {
+  const refuse = (field: string, reason: string): never => {
+    throw new InvalidTaskOptions({ task, field, reason })
+  }
+  const { keep, lease, maxCrashes, policy, priority, queue, rules, timeout } = settings
+  if (task === "") refuse("name", "must not be empty")
+  if (!queuePattern.test(queue)) refuse("queue", `must match ${queuePattern.source}, and is ${JSON.stringify(queue)}`)
+  if (!Number.isFinite(priority)) refuse("priority", `must be a finite number, and is ${priority}`)
+  for (const [field, value] of Object.entries({ timeout, lease })) {
+    if (value !== undefined && !(value > 0 && Number.isFinite(value))) refuse(field, "must be a finite time above 0")
+  }
+  if (!Number.isInteger(maxCrashes) || maxCrashes < 0) refuse("maxCrashes", `must be 0, 1, ..., and is ${maxCrashes}`)
+  if (!(keep >= 0)) refuse("keep", "must not be negative")
+  for (const [tag, rule] of Object.entries({ ...rules, _: policy })) {
+    const problem = RetryPolicy.isRetryPolicy(rule) ? RetryPolicy.problem(rule) : undefined
+    if (problem !== undefined) refuse(`retry${tag === "_" ? "" : `.${tag}`}.${problem.field}`, problem.reason)
+  }
+}
 
 const millis = (input: Duration.Input | undefined): number | undefined =>
   input === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(input))

@@ -13,6 +13,20 @@ import type { TaskQueueError } from "./TaskQueue.ts"
 import type { AttemptFailure } from "./TaskRecord.ts"
 
 /**
+ * How far an attempt has come.
+ *
+ * @since 0.1.0
+ */
+export interface Progress {
+  /** In units of the handler's choice. */
+  readonly done: number
+  /** How many there are, when that is known. */
+  readonly total?: number | undefined
+  /** For people. */
+  readonly message?: string | undefined
+}
+
+/**
  * The attempt at hand.
  *
  * @since 0.1.0
@@ -45,5 +59,10 @@ export class TaskContext extends Context.Service<
      * to be interrupted.
      */
     readonly extend: (duration: Duration.Input) => Effect.Effect<boolean, TaskQueueError>
+    /**
+     * Says how far the attempt has come, for `ref.progress`. It never waits for the queue: the worker writes the last
+     * word of all its attempts down together, four times a second at the most, and with the attempt's outcome.
+     */
+    readonly progress: (progress: Progress) => Effect.Effect<void>
   }
 >()("outlive/deferred/TaskContext") {}

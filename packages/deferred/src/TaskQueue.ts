@@ -20,10 +20,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { type Endings, makeEndings } from "./internal/endings.ts"
+import { PayloadStore } from "./PayloadStore.ts"
 import type { QueueLimits, QueueStatistics } from "./QueueLimits.ts"
 import { makeGenerator, type TaskId } from "./TaskId.ts"
 import type { Attempt, DeadReason, NewRecord, TaskRecord, TaskState } from "./TaskRecord.ts"
@@ -135,8 +137,10 @@ export interface ExtendParams {
 export type ExtendOutcome = "Extended" | "CancelRequested" | "LeaseLost"
 
 /** How an attempt ended: one arrow out of `running` each. @since 0.1.0 */
-export type Settlement = Lease &
-  (
+export type Settlement = Lease & {
+  /** Its last word on how far it came, if that was not noted before. */
+  readonly progress?: string | undefined
+} & (
     | { readonly _tag: "Succeed"; readonly result: string | undefined }
     /** Failed, to be tried again at `eta`; a time in the past means now. */
     | { readonly _tag: "Retry"; readonly eta: number; readonly failure: string }
@@ -247,6 +251,8 @@ export interface Driver {
   /** For logs and people: `memory`, `sqlite`, ... */
   readonly name: string
   readonly capabilities: Capabilities
+  /** Where it stores large payloads apart. Default: nowhere, they are refused. */
+  readonly payloads?: PayloadStore["Service"] | undefined
   /** defer ──► scheduled | ready. Order of insertion is the order given; names meet each other within one call too. */
   readonly enqueue: (params: {
     readonly records: ReadonlyArray<NewRecord>
@@ -360,7 +366,8 @@ export class TaskQueue extends Context.Service<
 >()("outlive/deferred/TaskQueue") {}
 
 /**
- * Makes the service from a driver. The scope holds what waits for ends.
+ * Makes the service from a driver. The scope holds what waits for ends. A `PayloadStore` in the context comes before the
+ * driver's own.
  *
  * @since 0.1.0
  */
@@ -368,7 +375,8 @@ export const make = Effect.fnUntraced(function* (
   driver: Driver,
 ): Effect.fn.Return<TaskQueue["Service"], never, Scope.Scope> {
   const endings: Endings = yield* makeEndings(driver)
-  return TaskQueue.of({ ...driver, nextId: makeGenerator(), awaitEnded: endings.await })
+  const payloads = Option.getOrElse(yield* Effect.serviceOption(PayloadStore), () => driver.payloads)
+  return TaskQueue.of({ ...driver, payloads, nextId: makeGenerator(), awaitEnded: endings.await })
 })
 
 /**

@@ -10,6 +10,7 @@ import * as Broadcast from "@outlive/core/Broadcast"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { Memory } from "./internal/memory.ts"
+import * as PayloadStore from "./PayloadStore.ts"
 import * as TaskQueue from "./TaskQueue.ts"
 
 /**
@@ -22,6 +23,7 @@ export const make: Effect.Effect<TaskQueue.Driver> = Effect.sync(() => {
   const memory = new Memory(changes.tell)
   return {
     name: "memory",
+    payloads: PayloadStore.makeMemory(),
     capabilities: { durable: false, shared: false, transactional: false, listens: true },
     enqueue: ({ now, records }) => memory.call(() => records.map((record) => memory.enqueue(record, now))),
     claim: (params) => memory.call(() => memory.claim(params)),

@@ -5,9 +5,12 @@
  */
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
+import type { Explanation } from "./Explanation.ts"
+import type { Progress } from "./TaskContext.ts"
 import { TaskId } from "./TaskId.ts"
 import type { CancelOutcome, TaskQueueError } from "./TaskQueue.ts"
-import type { TaskRecord, TaskState } from "./TaskRecord.ts"
+import type { Attempt, AttemptFailure, TaskRecord, TaskState } from "./TaskRecord.ts"
 
 /**
  * A record of a task with success `A` and error `E`. It can be read any number of times, by any number of fibers, in the
@@ -28,11 +31,28 @@ export interface TaskRef<out A, out E, out R = never> {
   readonly state: Effect.Effect<TaskState, TaskNotFound | TaskQueueError>
   /** The stored record. */
   readonly record: Effect.Effect<TaskRecord, TaskNotFound | TaskQueueError>
+  /** Why it is not running, or not any more. */
+  readonly explain: Effect.Effect<Explanation, TaskNotFound | TaskQueueError>
+  /**
+   * How its attempts ended, the oldest first, the newest fifty at the least: those before a redrive too, and those that
+   * were given back. What runs now is in `record`.
+   */
+  readonly attempts: Effect.Effect<ReadonlyArray<EndedAttempt>, TaskNotFound | TaskQueueError>
+  /**
+   * What the handler says of its progress: the last word now, then each new one that is noticed (not every one), until
+   * the record has ended. A new attempt begins anew.
+   */
+  readonly progress: Stream.Stream<Progress, TaskNotFound | TaskQueueError>
   /**
    * A waiting record never runs (`Cancelled`); a running one is interrupted where it runs, finalizers first
    * (`Requested`: `await` tells when); an ended one stays as it is (`TooLate`).
    */
   readonly cancel: (options?: { readonly reason?: string | undefined }) => Effect.Effect<CancelOutcome, TaskQueueError>
+}
+
+/** An attempt in the ledger, with its failure if it had one. @since 0.1.0 */
+export interface EndedAttempt extends Omit<Attempt, "failure"> {
+  readonly failure: AttemptFailure | undefined
 }
 
 /**

@@ -8,15 +8,18 @@ import * as Instance from "@outlive/core/Instance"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { type Drained, makeCrew } from "./internal/worker/crew.ts"
 import type * as Task from "./Task.ts"
+import { isTaskGroup, type TaskGroup } from "./TaskGroup.ts"
 import { TaskQueue } from "./TaskQueue.ts"
+import type { WorkerInfo } from "./WorkerInfo.ts"
 
 /**
  * @since 0.1.0
  */
-export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
-  /** The tasks this worker knows: it claims only their records, of versions up to theirs. */
+export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>> {
+  /** The tasks this worker knows, groups of tasks among them: it claims only their records, of versions up to theirs. */
   readonly tasks: Tasks
   /** The queues it serves and how many records of each at once. Default: the queues of its tasks. */
   readonly queues?: Readonly<Record<string, { readonly concurrency?: number | undefined }>> | undefined
@@ -44,6 +47,22 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
   readonly keepDead?: Duration.Input | undefined
   /** For ledgers and logs. Default: the instance's id. */
   readonly id?: string | undefined
+}
+
+/**
+ * A worker at work.
+ *
+ * @since 0.1.0
+ */
+export interface Worker {
+  readonly id: string
+  /**
+   * How it is now: slots in use, what is buffered, whether the queue answers. It says the same to the queue every ten
+   * seconds (`TaskQueue.workers`), where everybody can read it.
+   */
+  readonly health: Effect.Effect<WorkerInfo>
+  /** Drains it, once, and waits until that is done; shutdown does so too. */
+  readonly drain: Effect.Effect<void>
 }
 
 /**
@@ -79,24 +98,45 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
  *
  * @since 0.1.0
  */
-export const layer = <const Tasks extends ReadonlyArray<Task.Any>>(
+export const layer = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
   options: Options<Tasks>,
 ): Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>> =>
-  Layer.effectDiscard(
-    Effect.gen(function* () {
-      yield* Instance.requireBackend
-      const instance = yield* Instance.Instance
-      const queue = yield* TaskQueue
-      const crew = yield* makeCrew(queue, { ...options, id: options.id ?? instance.id })
-      const drained = crew.drain.pipe(
-        Effect.tap((report) => (isIdle(report) ? Effect.logDebug(sentence(report)) : Effect.logInfo(sentence(report)))),
-        Effect.asVoid,
-      )
-      const drain = yield* Effect.cached(drained)
-      yield* Effect.addFinalizer(() => drain)
-      yield* instance.onShutdown(`worker ${crew.id}`, drain)
-    }),
-  ) as Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>>
+  Layer.effectDiscard(make(options))
+
+/**
+ * As `layer`, in the scope at hand, with the worker as a value: for who wants its health, or to drain it at will.
+ *
+ * @since 0.1.0
+ */
+export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
+  options: Options<Tasks>,
+): Effect.Effect<
+  Worker,
+  FrontendsNotSupported,
+  TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]> | Scope.Scope
+> =>
+  Effect.gen(function* () {
+    yield* Instance.requireBackend
+    const instance = yield* Instance.Instance
+    const queue = yield* TaskQueue
+    const crew = yield* makeCrew(queue, {
+      ...options,
+      tasks: options.tasks.flatMap((task) => (isTaskGroup<ReadonlyArray<Task.Any>>(task) ? task.members : [task])),
+      id: options.id ?? instance.id,
+    })
+    const drained = crew.drain.pipe(
+      Effect.tap((report) => (isIdle(report) ? Effect.logDebug(sentence(report)) : Effect.logInfo(sentence(report)))),
+      Effect.asVoid,
+    )
+    const drain = yield* Effect.cached(drained)
+    yield* Effect.addFinalizer(() => drain)
+    yield* instance.onShutdown(`worker ${crew.id}`, drain)
+    return { id: crew.id, health: crew.health, drain }
+  }) as Effect.Effect<
+    Worker,
+    FrontendsNotSupported,
+    TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]> | Scope.Scope
+  >
 
 const isIdle = ({ finished, interrupted, returned, unsettled }: Drained): boolean =>
   finished + interrupted + returned + unsettled === 0

@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Instance from "@outlive/core/Instance"
 import { DeferLimits, InvalidTaskOptions } from "@outlive/deferred/DeferOptions"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import { TaskContext } from "@outlive/deferred/TaskContext"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
+import * as Worker from "@outlive/deferred/Worker"
 import { DateTime, Duration, Effect, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 
@@ -13,6 +15,7 @@ class Resize extends Task.make("Resize", {
   success: Schema.Int,
   queue: "images",
 }) {}
+class Gone extends Schema.TaggedError<Gone>()("Gone", {}) {}
 const memory = Layer.fresh(TaskQueueMemory.layer)
 const payload = { path: "cat.png", at: DateTime.makeUnsafe(0) }
 
@@ -62,6 +65,10 @@ describe("Task.defer", () => {
     ["timeout", { timeout: Duration.infinity }],
     ["expires", { expires: 0 }],
     ["tombstone", { name: "x", tombstone: "31 days" }],
+    ["unique", { unique: { key: "" } }],
+    ["unique", { unique: { key: "x".repeat(1001) } }],
+    ["retry.maxBackoff", { retry: RetryPolicy.appEngine({ minBackoff: 10, maxBackoff: 5 }) }],
+    ["retry.maxAttempts", { retry: RetryPolicy.fixed(1, { maxAttempts: 0 }) }],
     ["headers", { headers: { "X-AppEngine-TaskName": "x" } }],
     ["headers", { headers: { "outlive-attempt": "1" } }],
     ["headers", { headers: { n: 1 as never } }],
@@ -79,15 +86,7 @@ describe("Task.defer", () => {
     Effect.gen(function* () {
       yield* Resize.defer(payload, { delay: "30 days" })
       const far = Resize.defer(payload, { delay: "60 days" })
-      yield* Effect.provideService(far, DeferLimits, { maxDelay: Duration.days(90), maxPayload: 100 })
-    }).pipe(Effect.provide(memory)),
-  )
-
-  it.effect("refuses a payload above the limit, with its size", () =>
-    Effect.gen(function* () {
-      const limits = { maxDelay: Duration.days(30), maxPayload: 49 }
-      const error = yield* Effect.flip(Effect.provideService(Resize.defer(payload), DeferLimits, limits))
-      assert.deepInclude(error, { _tag: "PayloadTooLarge", task: "Resize", size: 50, limit: 49 })
+      yield* Effect.provideService(far, DeferLimits, { maxDelay: Duration.days(90), payloadLimit: 100 })
     }).pipe(Effect.provide(memory)),
   )
 
@@ -201,5 +200,140 @@ describe("Task.versions", () => {
       const ref = yield* Renamed.defer({ userId: "ada", lang: "no" })
       assert.strictEqual((yield* ref.record).version, 3)
     }).pipe(Effect.provide(memory)),
+  )
+})
+
+describe("Task.make", () => {
+  it.effect.each([
+    ["name", () => Task.make("")],
+    ["queue", () => Task.make("T", { queue: "no spaces" })],
+    ["priority", () => Task.make("T", { priority: Number.NaN })],
+    ["timeout", () => Task.make("T", { timeout: 0 })],
+    ["lease", () => Task.make("T", { lease: Duration.infinity })],
+    ["maxCrashes", () => Task.make("T", { maxCrashes: -1 })],
+    ["retry.delay", () => Task.make("T", { retry: RetryPolicy.fixed(Duration.infinity) })],
+    ["retry.Gone.maxAge", () => Task.make("T", { error: Gone, retry: { Gone: RetryPolicy.fixed(1, { maxAge: 0 }) } })],
+  ] as const)("throws for an invalid %s, where the task is defined", ([field, make]) =>
+    Effect.sync(() => {
+      try {
+        make()
+      } catch (error) {
+        assert.instanceOf(error, InvalidTaskOptions)
+        assert.strictEqual(error.field, field)
+        return
+      }
+      assert.fail("it did not throw")
+    }),
+  )
+})
+
+describe("unique", () => {
+  const Sync = Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ user }) => user } })
+  const Reindex = Task.make("Reindex", {
+    payload: { shard: Schema.Int },
+    unique: { key: ({ shard }) => `${shard}`, while: ["scheduled", "ready"] },
+  })
+  const start = Effect.flatMap(TaskQueue, (queue) =>
+    queue.claim({
+      queues: [{ name: "default", limit: 1 }],
+      tasks: [Sync, Reindex].map(({ taskName }) => ({ name: taskName, maxVersion: 1 })),
+      targets: [],
+      lease: 1000,
+      worker: "w",
+      now: 0,
+    }),
+  )
+
+  it.effect("gives the record that holds the key of the payload, until its end", () =>
+    Effect.gen(function* () {
+      const first = yield* Sync.defer({ user: "ada" })
+      const second = yield* Sync.defer({ user: "ada" })
+      assert.deepStrictEqual([first.outcome, second.outcome, second.id], ["Inserted", "Existing", first.id])
+      assert.strictEqual((yield* Sync.defer({ user: "bob" })).outcome, "Inserted")
+      yield* start
+      assert.strictEqual((yield* Sync.defer({ user: "ada" })).outcome, "Existing")
+    }).pipe(Effect.provide(memory)),
+  )
+
+  it.effect("until its start: what comes while it runs is run after it", () =>
+    Effect.gen(function* () {
+      const first = yield* Reindex.defer({ shard: 1 })
+      assert.strictEqual((yield* Reindex.defer({ shard: 1 })).id, first.id)
+      yield* start
+      assert.strictEqual((yield* Reindex.defer({ shard: 1 })).outcome, "Inserted")
+    }).pipe(Effect.provide(memory)),
+  )
+
+  it.effect("holds in bulk, and says so for each item", () =>
+    Effect.gen(function* () {
+      const outcomes = yield* Sync.deferAll([{ user: "a" }, { user: "b" }, { user: "a" }])
+      const refs = outcomes.map((outcome) => (outcome._tag === "Deferred" ? outcome.ref : undefined))
+      assert.deepStrictEqual(
+        refs.map((ref) => ref?.outcome),
+        ["Inserted", "Inserted", "Existing"],
+      )
+      assert.strictEqual(refs[2]?.id, refs[0]?.id)
+    }).pipe(Effect.provide(memory)),
+  )
+
+  it.effect("takes another key, or none, for one deferral", () =>
+    Effect.gen(function* () {
+      yield* Sync.defer({ user: "ada" })
+      assert.strictEqual((yield* Sync.defer({ user: "ada" }, { unique: false })).outcome, "Inserted")
+      assert.strictEqual((yield* Sync.defer({ user: "ada" }, { unique: { key: "ada 2" } })).outcome, "Inserted")
+      assert.strictEqual((yield* Sync.defer({ user: "x" }, { unique: { key: "ada" } })).outcome, "Existing")
+    }).pipe(Effect.provide(memory)),
+  )
+
+  it.effect("fails with InvalidTaskOptions when the key's function throws", () =>
+    Effect.gen(function* () {
+      const Broken = Task.make("Broken", {
+        unique: {
+          key: () => {
+            throw new Error("no key")
+          },
+        },
+      })
+      const error = yield* Effect.flip(Broken.defer())
+      assert.deepInclude(error, { _tag: "InvalidTaskOptions", field: "unique" })
+      assert.include(error.message, "no key")
+    }).pipe(Effect.provide(memory)),
+  )
+})
+
+describe("Task.group", () => {
+  const Hello = Task.make("Hello", { payload: { name: Schema.String }, success: Schema.String })
+  const Bye = Task.make("Bye", { error: Gone, retry: { Gone: "never" }, aliases: ["Farewell"] })
+  const Greetings = Task.group(Hello, Bye)
+
+  it.effect("takes the handlers of all its tasks and is worked as one", () =>
+    Effect.gen(function* () {
+      const hello = yield* Hello.defer({ name: "ada" })
+      const bye = yield* Bye.defer()
+      assert.strictEqual(yield* hello.await, "hello ada")
+      assert.strictEqual((yield* Effect.flip(bye.await))._tag, "Gone")
+      assert.strictEqual(yield* Resize.run(payload), 1)
+    }).pipe(
+      Effect.provide(
+        Worker.layer({ tasks: [Greetings, Resize] }).pipe(
+          Layer.provideMerge(
+            Greetings.toLayer({
+              Hello: ({ name }) => Effect.succeed(`hello ${name}`),
+              Bye: () => Effect.fail(new Gone()),
+            }),
+          ),
+          Layer.provideMerge(Resize.toLayer(() => Effect.succeed(1))),
+          Layer.provideMerge(memory),
+          Layer.provide(Instance.layerBackend()),
+        ),
+      ),
+    ),
+  )
+
+  it.effect("refuses two tasks with one name", () =>
+    Effect.sync(() => {
+      assert.throws(() => Task.group(Hello, Task.make("Hello")), /twice: Hello/)
+      assert.throws(() => Task.group(Bye, Task.make("Farewell")), /twice: Farewell/)
+    }),
   )
 })

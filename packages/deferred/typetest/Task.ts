@@ -115,3 +115,46 @@ type Ends = MailRejected | TaskDead | TaskCancelled | TaskNotFound
 export const typed: Effect.Effect<number, Ends | Errors, TaskQueue> = awaited
 // @ts-expect-error the task's own error is left out
 export const untyped: Effect.Effect<number, Exclude<Ends, MailRejected> | Errors, TaskQueue> = awaited
+
+// ---- a group is all of its tasks
+const Hello = Task.make("Hello", { payload: { name: Schema.String }, success: Schema.Int })
+const Bye = Task.make("Bye")
+const Greetings = Task.group(Hello, Bye)
+declare const length: Effect.Effect<number, never, Mailbox>
+interface Mailbox {
+  readonly mailbox: true
+}
+export const greetings: Layer.Layer<Handler<"Hello"> | Handler<"Bye">, never, Mailbox> = Greetings.toLayer({
+  Hello: ({ name }) => Effect.map(length, (count) => count + name.length),
+  Bye: (_, { attempt }) => Effect.log(attempt),
+})
+// @ts-expect-error the mailbox does not vanish
+export const without: Layer.Layer<Handler<"Hello"> | Handler<"Bye">> = Greetings.toLayer({
+  Hello: () => length,
+  Bye: () => Effect.void,
+})
+// @ts-expect-error a handler is missing
+Greetings.toLayer({ Hello: () => Effect.succeed(1) })
+Greetings.toLayer({
+  // @ts-expect-error its success is a number
+  Hello: () => Effect.succeed("one"),
+  Bye: () => Effect.void,
+})
+// @ts-expect-error nor is one for the worker
+export const unhandled: Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance> = Worker.layer({
+  tasks: [Greetings],
+})
+export const handled: Layer.Layer<
+  never,
+  FrontendsNotSupported,
+  TaskQueue | Instance | Handler<"Hello"> | Handler<"Bye">
+> = Worker.layer({ tasks: [Greetings] })
+
+// ---- a unique key is made of the payload
+Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ user }) => user } })
+// @ts-expect-error of what it has
+Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ name }) => name } })
+// @ts-expect-error and is a text
+Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ user }) => user.length } })
+// @ts-expect-error scheduled and ready go together
+Hello.defer({ name: "" }, { unique: { key: "a", while: ["ready"] } })

@@ -12,15 +12,17 @@ import {
   type DeferOptions,
   InvalidTaskOptions,
   namePattern,
-  PayloadTooLarge,
   queuePattern,
   TaskAlreadyExists,
   TombstonedTask,
+  type UniqueStates,
 } from "../DeferOptions.ts"
+import { QueueDefaults } from "../QueueDefaults.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type * as Task from "../Task.ts"
 import { type EnqueueOutcome, TaskQueue } from "../TaskQueue.ts"
-import type { NewRecord } from "../TaskRecord.ts"
+import type { NewRecord, Unique, UniqueWhile } from "../TaskRecord.ts"
+import { discard, storeApart } from "./payloads.ts"
 import { makeRef } from "./taskRef.ts"
 
 export const defer = Effect.fnUntraced(function* (task: Task.Any, input: unknown, options: DeferOptions) {
@@ -28,6 +30,7 @@ export const defer = Effect.fnUntraced(function* (task: Task.Any, input: unknown
   const now = yield* Clock.currentTimeMillis
   const record = yield* toRecord(queue, task, input, options, now)
   const [outcome] = yield* queue.enqueue({ records: [record], now })
+  yield* discardUnused(queue, [record], [outcome])
   const error = refusal(record, outcome)
   if (error !== undefined) return yield* Effect.fail(error)
   return deferredRef(queue, task, outcome)
@@ -43,6 +46,7 @@ export const deferAll = Effect.fnUntraced(function* (
   const records: Array<NewRecord> = []
   for (const input of inputs) records.push(yield* toRecord(queue, task, input, optionsOf(input, records.length), now))
   const outcomes = yield* queue.enqueue({ records, now })
+  yield* discardUnused(queue, records, outcomes)
   return records.map((record, index) => {
     const outcome = outcomes[index]
     const error = refusal(record, outcome)
@@ -60,13 +64,14 @@ const toRecord = Effect.fnUntraced(function* (
   now: number,
 ) {
   const services = yield* Effect.context<never>()
-  const { maxDelay, maxPayload } = Context.get(services, DeferLimits)
+  const { maxDelay, payloadLimit } = Context.get(services, DeferLimits)
   const checked = check(task, options, now, Duration.toMillis(maxDelay))
   if (checked instanceof InvalidTaskOptions) return yield* Effect.fail(checked)
-  const payload = yield* task.settings.codec.encodePayload(input)
-  if (payload.length > maxPayload) {
-    return yield* Effect.fail(new PayloadTooLarge({ task: task.taskName, size: payload.length, limit: maxPayload }))
-  }
+  const { codec } = task.settings
+  const made = yield* codec.makePayload(input)
+  const unique = uniqueOf(task, options, made)
+  if (unique instanceof InvalidTaskOptions) return yield* Effect.fail(unique)
+  const payload = yield* codec.encodeMade(made)
   const random = Context.get(services, Random.Random)
   const span = Context.getOrUndefined(services, Tracer.ParentSpan)
   const record: NewRecord = {
@@ -77,14 +82,55 @@ const toRecord = Effect.fnUntraced(function* (
     headers: withTrace(options.headers, span),
     onDuplicate: options.onDuplicate ?? "fail",
     name: options.name,
-    target: options.target,
+    unique,
+    target: Context.get(services, QueueDefaults).get(checked.queue)?.target ?? options.target,
     lease: task.settings.lease,
     maxCrashes: task.settings.maxCrashes,
     keep: task.settings.keep,
     ...checked,
   }
-  return record
+  return yield* storeApart(queue, record, payloadLimit, now)
 })
+
+/** Bodies that were put for records which the queue did not take. */
+const discardUnused = (
+  queue: TaskQueue["Service"],
+  records: ReadonlyArray<NewRecord>,
+  outcomes: ReadonlyArray<EnqueueOutcome | undefined>,
+): Effect.Effect<void> => {
+  const unused = records.flatMap(({ payloadRef }, index) => {
+    const taken = outcomes[index]?._tag === "Inserted" || outcomes[index]?._tag === "Replaced"
+    return payloadRef === undefined || taken ? [] : [payloadRef]
+  })
+  return discard(queue, unused)
+}
+
+/** The key that the options or the task's function give. */
+const uniqueOf = (task: Task.Any, options: DeferOptions, payload: unknown): Unique | InvalidTaskOptions | undefined => {
+  const { taskName, settings } = task
+  if (options.unique === false) return undefined
+  if (options.unique === undefined && settings.unique === undefined) return undefined
+  const invalid = (reason: string) => new InvalidTaskOptions({ task: taskName, field: "unique", reason })
+  let key: unknown
+  try {
+    key = options.unique === undefined ? settings.unique?.key(payload as never) : options.unique.key
+  } catch (error) {
+    return invalid(`must give a key, and its function threw ${String(error)}`)
+  }
+  if (typeof key !== "string" || key === "" || key.length > 1000) {
+    return invalid(`must have a key of 1 to 1,000 characters, and has ${quote(String(key))}`)
+  }
+  const states = options.unique?.while
+  return { key, while: states === undefined ? (settings.unique?.while ?? untilEnd) : uniqueWhile(states) }
+}
+
+const untilEnd: Unique["while"] = ["waiting", "running"]
+
+/** As a queue writes it down: `scheduled` and `ready` are one there. */
+export const uniqueWhile = (states: UniqueStates): ReadonlyArray<UniqueWhile> => [
+  "waiting",
+  ...states.filter((state) => state !== "scheduled" && state !== "ready"),
+]
 
 type Checked = Pick<NewRecord, "queue" | "priority" | "eta" | "tombstone" | "retry" | "timeout" | "expiresAt">
 
@@ -116,6 +162,8 @@ const check = (task: Task.Any, options: DeferOptions, now: number, maxDelay: num
   const timeout = options.timeout === undefined ? task.settings.timeout : toMillis(options.timeout)
   if (timeout !== undefined && !(timeout > 0 && Number.isFinite(timeout)))
     return invalid("timeout", "must be a finite time above 0")
+  const problem = options.retry === undefined ? undefined : RetryPolicy.problem(options.retry)
+  if (problem !== undefined) return invalid(`retry.${problem.field}`, problem.reason)
   const expires = options.expires === undefined ? undefined : toMillis(options.expires)
   if (expires !== undefined && !(expires > 0 && Number.isFinite(expires)))
     return invalid("expires", "must be a finite time above 0")

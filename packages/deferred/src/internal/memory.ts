@@ -141,6 +141,10 @@ export class Memory {
     if (settlement._tag !== "Succeed") {
       endAttempt(record, settlement._tag, "failure" in settlement ? settlement.failure : undefined, now)
     }
+    if (settlement.progress !== undefined) {
+      record.progress = settlement.progress
+      this.progressed.push(record.id)
+    }
     if (settlement._tag !== "Release") this.queue(record.queue).executed.add(now)
     this.letGo(record)
     switch (settlement._tag) {

@@ -37,5 +37,6 @@ export const runInline = Effect.fnUntraced(function* <Name extends string>(
     deadline: Option.none(),
     previousFailure: Option.none(),
     extend: () => Effect.succeed(true),
+    progress: () => Effect.void,
   })
 })

@@ -12,6 +12,8 @@ import type { Older } from "../TaskVersions.ts"
 export interface TaskCodec {
   /** Fills in defaults, checks and encodes. */
   readonly encodePayload: (input: unknown) => Effect.Effect<string, Schema.SchemaError, unknown>
+  /** Encodes what `makePayload` gave. */
+  readonly encodeMade: (payload: unknown) => Effect.Effect<string, Schema.SchemaError, unknown>
   /** Fills in defaults and checks. */
   readonly makePayload: (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
   readonly decodePayload: (version: number, text: string) => Effect.Effect<unknown, Undecodable, unknown>
@@ -45,6 +47,7 @@ export const makeTaskCodec = (schemas: {
   return {
     makePayload,
     encodePayload: (input) => Effect.map(Effect.flatMap(makePayload(input), encode), toText),
+    encodeMade: (payload) => Effect.map(encode(payload), toText),
     decodePayload: (version, text) => {
       const value = fromText(text)
       if (value instanceof Undecodable) return Effect.fail(value)

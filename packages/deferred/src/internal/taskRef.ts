@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
+import { explain } from "../Explanation.ts"
 import { messageOf } from "../Outcome.ts"
 import type * as Task from "../Task.ts"
 import { PermanentTaskFailure, SingularTaskFailure, TaskTimeout } from "../TaskFailure.ts"
@@ -11,6 +12,7 @@ import type { TaskId } from "../TaskId.ts"
 import type { TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { AttemptFailure, TaskRecord, TaskState } from "../TaskRecord.ts"
 import { TaskCancelled, TaskDead, TaskNotFound, type TaskRef } from "../TaskRef.ts"
+import { progressOf } from "./progressOf.ts"
 import { withoutInterrupts } from "./taskCodec.ts"
 
 /** Made for every deferral and looked at by few: its effects are made when they are asked for. */
@@ -47,6 +49,33 @@ class Ref implements TaskRef<unknown, unknown, unknown> {
     return Effect.flatMap(this.queue.awaitEnded(this.id), (found) =>
       found === undefined ? this.notFound : exitOf(this.definition, found),
     ) as TaskRef<unknown, unknown, unknown>["await"]
+  }
+
+  get explain(): TaskRef<unknown, unknown, unknown>["explain"] {
+    return Effect.clockWith((clock) =>
+      Effect.flatMap(this.record, (record) => {
+        const now = clock.currentTimeMillisUnsafe()
+        const { queue } = record
+        const { limits, statistics, workers } = this.queue
+        const known = { limits: limits({ queue }), statistics: statistics({ queue, now }), workers: workers({ now }) }
+        return Effect.map(Effect.all(known), (known) => explain({ ...known, record, now }))
+      }),
+    )
+  }
+
+  get attempts(): TaskRef<unknown, unknown, unknown>["attempts"] {
+    return Effect.flatMap(this.record, () =>
+      Effect.map(this.queue.ledger({ ids: [this.id] }), ([attempts]) =>
+        (attempts ?? []).map((attempt) => ({
+          ...attempt,
+          failure: attempt.failure === undefined ? undefined : (JSON.parse(attempt.failure) as AttemptFailure),
+        })),
+      ),
+    )
+  }
+
+  get progress(): TaskRef<unknown, unknown, unknown>["progress"] {
+    return progressOf(this.queue, this.id, this.record)
   }
 
   get cancel(): TaskRef<unknown, unknown, unknown>["cancel"] {

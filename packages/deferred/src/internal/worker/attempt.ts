@@ -4,8 +4,6 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -14,13 +12,17 @@ import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import * as Outcome from "../../Outcome.ts"
+import { QueueDefaults } from "../../QueueDefaults.ts"
 import * as RetryPolicy from "../../RetryPolicy.ts"
 import type * as Task from "../../Task.ts"
 import { TaskContext } from "../../TaskContext.ts"
+import { Snooze } from "../../TaskFailure.ts"
 import type { TaskHandler } from "../../TaskHandler.ts"
 import type { ClaimedRecord, Settlement, TaskQueue } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
+import { loadPayload } from "../payloads.ts"
 import { withoutInterrupts } from "../taskCodec.ts"
+import { AttemptContext, type Speaking } from "./attemptContext.ts"
 
 /** A task with its handler and the context that its attempts start from. */
 export interface Known {
@@ -32,8 +34,7 @@ export interface Known {
 }
 
 /** A record under way in this worker. */
-export interface Slot {
-  readonly record: ClaimedRecord
+export interface Slot extends Speaking {
   readonly known: Known
   /** Who wants the attempt to end, once somebody does. */
   stop: Outcome.Stop | undefined
@@ -48,16 +49,14 @@ export interface Slot {
  */
 export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber<Settlement | undefined> => {
   const { known, record } = slot
-  const context: TaskContext["Service"] = new AttemptContext(queue, record)
-  const work = known.handler.execute({
-    version: record.version,
-    payload: record.payload,
-    timeout: record.timeout,
-    context,
-  })
+  const context: TaskContext["Service"] = new AttemptContext(queue, slot)
+  const { payloadRef, timeout, version } = record
+  const execute = (payload: string) => known.handler.execute({ version, payload, timeout, context })
+  const work = payloadRef === undefined ? execute(record.payload) : Effect.flatMap(loaded(queue, record), execute)
   const caller = record.headers.traceparent
   const observed = known.traced || caller !== undefined ? traced(work, record, caller) : work
-  const program = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => settlementOf(slot, exit))
+  const settled = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => settlementOf(slot, exit))
+  const program = Effect.map(settled, (settlement) => withProgress(slot, settlement))
   const annotations = { task: record.task, taskId: record.id, attempt: record.attempt }
   const services = Context.add(
     Context.add(known.context, TaskContext, context),
@@ -66,6 +65,21 @@ export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber
   )
   return Effect.runForkWith(services)(program, { uninterruptible: true })
 }
+
+/** A store that fails is not the handler's fault: the attempt is given back. */
+const loaded = (
+  queue: TaskQueue["Service"],
+  record: ClaimedRecord,
+): Effect.Effect<string, Outcome.PayloadMissing | Snooze> =>
+  Effect.catchTag(loadPayload(queue, record), "TaskQueueError", (error) =>
+    Effect.andThen(
+      Effect.logWarning(`the payload could not be loaded, trying again in 10 seconds: ${error.message}`),
+      Effect.fail(Snooze.for("10 seconds")),
+    ),
+  )
+
+const withProgress = ({ progress }: Slot, settlement: Settlement | undefined): Settlement | undefined =>
+  progress === undefined || settlement === undefined ? settlement : { ...settlement, progress }
 
 const settlementOf = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Effect<Settlement | undefined> => {
   if (exit._tag === "Failure" || slot.stop !== undefined || slot.known.task.settings.keep === 0) {
@@ -164,7 +178,7 @@ const bury = Effect.fnUntraced(function* (
   } satisfies Settlement
 })
 
-/** The record's own policy, else the rule's, else the task's (Q88: whole, never merged). */
+/** The record's own policy, else the rule's, the task's, the queue's (Q88: whole, never merged). */
 const retryDelay = Effect.fnUntraced(function* (
   slot: Slot,
   outcome: Extract<Outcome.Outcome, { _tag: "Retry" }>,
@@ -173,7 +187,12 @@ const retryDelay = Effect.fnUntraced(function* (
   const { record, known } = slot
   const written = record.retry === undefined ? undefined : yield* Effect.option(RetryPolicy.fromJson(record.retry))
   const own = written === undefined ? undefined : Option.getOrUndefined(written)
-  const policy = own ?? outcome.policy ?? known.task.settings.policy
+  const policy =
+    own ??
+    outcome.policy ??
+    known.task.settings.policy ??
+    (yield* QueueDefaults).get(record.queue)?.retry ??
+    RetryPolicy.defaultPolicy
   const random = yield* Random.next
   return yield* RetryPolicy.decide(policy, {
     // What a crash cut short has not failed; crashes have a limit of their own.
@@ -199,68 +218,6 @@ const failureOf = (
 
 const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
   Exit.isFailure(exit) ? Cause.fromReasons(withoutInterrupts(exit.cause)) : Cause.empty
-
-/** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
-class AttemptContext {
-  private readonly taskQueue: TaskQueue["Service"]
-  private readonly record: ClaimedRecord
-
-  constructor(taskQueue: TaskQueue["Service"], record: ClaimedRecord) {
-    this.taskQueue = taskQueue
-    this.record = record
-  }
-
-  get id() {
-    return this.record.id
-  }
-  get task() {
-    return this.record.task
-  }
-  get queue() {
-    return this.record.queue
-  }
-  get attempt() {
-    return this.record.attempt
-  }
-  get crashes() {
-    return this.record.crashes
-  }
-  get headers() {
-    return this.record.headers
-  }
-  get name() {
-    return Option.fromUndefinedOr(this.record.name)
-  }
-  get eta() {
-    return DateTime.makeUnsafe(this.record.eta)
-  }
-  get enqueuedAt() {
-    return DateTime.makeUnsafe(this.record.enqueuedAt)
-  }
-  get firstAttemptAt() {
-    return DateTime.makeUnsafe(this.record.firstAttemptAt)
-  }
-  get deadline() {
-    const { startedAt, timeout } = this.record
-    return timeout === undefined ? Option.none() : Option.some(DateTime.makeUnsafe(startedAt + timeout))
-  }
-  get previousFailure() {
-    const { failure } = this.record
-    return failure === undefined ? Option.none() : Option.some(JSON.parse(failure) as AttemptFailure)
-  }
-  get extend(): TaskContext["Service"]["extend"] {
-    const { record, taskQueue } = this
-    return (duration) =>
-      Effect.clockWith((clock) => {
-        const now = clock.currentTimeMillisUnsafe()
-        const until = now + Duration.toMillis(Duration.fromInputUnsafe(duration))
-        return Effect.map(
-          taskQueue.extend({ leases: [{ id: record.id, token: record.token }], until, now }),
-          ([outcome]) => outcome !== "LeaseLost",
-        )
-      })
-  }
-}
 
 /**
  * The attempt's span: a child of the caller's for a first attempt that was due at once, only linked to it for retries

@@ -6,7 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { ClaimedRecord, ClaimParams, TaskQueue } from "../../TaskQueue.ts"
-import { untilAnswered } from "./untilAnswered.ts"
+import type { Answers } from "./untilAnswered.ts"
 
 /** A queue as one worker serves it. */
 export interface Lane {
@@ -38,6 +38,7 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   readonly lanes: ReadonlyMap<string, Lane>
   readonly params: Omit<ClaimParams, "queues" | "now">
   readonly prefetch: number
+  readonly answers: Answers
   /** Milliseconds. */
   readonly pollInterval: number
   /** Takes what was claimed: fills slots from the buffers. */
@@ -64,7 +65,9 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       lane.endedDuringClaim = 0
       lane.hinted = false
     }
-    const { nextAt, now, records } = yield* untilAnswered("claim", { withinMillis: options.params.lease })(
+    const { nextAt, now, records } = yield* options.answers.untilAnswered("claim", {
+      withinMillis: options.params.lease,
+    })(
       // Asked again, it claims for then: leases from a time that has passed would have passed as well.
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Effect.map(options.queue.claim({ ...options.params, queues, now }), (result) => ({ ...result, now })),

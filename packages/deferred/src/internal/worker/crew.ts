@@ -1,6 +1,7 @@
 /**
  * A worker's moving parts put together: lanes and slots, claims, attempts, settlements, heartbeats, drain.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,11 +14,15 @@ import type * as Task from "../../Task.ts"
 import * as TaskHandler from "../../TaskHandler.ts"
 import type { Change, ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
 import type { Options } from "../../Worker.ts"
+import type { WorkerInfo } from "../../WorkerInfo.ts"
 import { type Known, runAttempt, type Slot } from "./attempt.ts"
 import { type Lane, makeClaims } from "./claims.ts"
 import { heartbeats } from "./heartbeats.ts"
 import { maintenance } from "./maintenance.ts"
+import { makePresence } from "./presence.ts"
+import { makeProgress } from "./progress.ts"
 import { makeSettlements } from "./settlements.ts"
+import { makeAnswers } from "./untilAnswered.ts"
 
 /** What a drain did. */
 export interface Drained {
@@ -39,14 +44,23 @@ export const makeCrew = Effect.fnUntraced(function* (
   const concurrencies = [...lanes.values()].reduce((sum, lane) => Math.max(sum, lane.concurrency), 1)
   const slots = new Set<Slot>()
   const idle = yield* Latch.make(true)
-  const settlements = yield* makeSettlements(queue, { withinMillis: lease })
+  const answers = makeAnswers()
+  const settlements = yield* makeSettlements(queue, { withinMillis: lease, answers })
+  const progressed = yield* makeProgress(queue)
   let finished = 0
+  let finishedInAll = 0
   let returned = 0
 
   const begin = (lane: Lane, record: ClaimedRecord) => {
     const task = known.get(record.task)
     if (task === undefined) throw new Error(`the driver ${queue.name} gave a record of ${record.task}, not asked for`)
-    const slot: Slot = { record, known: task, stop: undefined, interrupt: () => undefined }
+    const slot: Slot = {
+      record,
+      known: task,
+      stop: undefined,
+      interrupt: () => undefined,
+      progressed: () => progressed(slot),
+    }
     slots.add(slot)
     idle.closeUnsafe()
     lane.running++
@@ -60,6 +74,7 @@ export const makeCrew = Effect.fnUntraced(function* (
       lane.running--
       lane.endedDuringClaim++
       finished++
+      finishedInAll++
       // `runAttempt` does not fail; should it, a lease that expires is a record found again.
       if (exit._tag === "Success" && exit.value !== undefined) settlements.push(exit.value)
       dispatch(lane)
@@ -109,16 +124,18 @@ export const makeCrew = Effect.fnUntraced(function* (
     ...[...lanes.values()].flatMap((lane) => lane.buffer),
   ]
 
+  const params = {
+    tasks: [...known].map(([name, { task }]) => ({ name, maxVersion: task.settings.version })),
+    targets: options.targets ?? [],
+    lease,
+    worker: options.id,
+  }
   const claims = yield* makeClaims({
     queue,
     lanes,
-    params: {
-      tasks: [...known].map(([name, { task }]) => ({ name, maxVersion: task.settings.version })),
-      targets: options.targets ?? [],
-      lease,
-      worker: options.id,
-    },
+    params,
     prefetch: options.prefetch ?? concurrencies * 10,
+    answers,
     pollInterval: millis(options.pollInterval ?? (queue.capabilities.listens ? "10 seconds" : "1 second")),
     dispatch,
   })
@@ -134,16 +151,40 @@ export const makeCrew = Effect.fnUntraced(function* (
   const changes = yield* queue.changes
   yield* Stream.runForEach(changes, (change) => Effect.sync(() => noticed(change))).pipe(Effect.forkScoped)
   const leases = [...known.values()].map(({ task }) => task.settings.lease ?? lease)
-  yield* heartbeats({ queue, lease, held, lost: forget, cancel, shortest: Math.min(lease, ...leases) }).pipe(
+  yield* heartbeats({ queue, answers, lease, held, lost: forget, cancel, shortest: Math.min(lease, ...leases) }).pipe(
     Effect.forkScoped,
   )
   yield* Effect.forkScoped(claims.run)
-  yield* Effect.forkScoped(maintenance(queue, options))
+  yield* Effect.forkScoped(maintenance(queue, answers, options))
+
+  const startedAt = yield* Clock.currentTimeMillis
+  const health = Effect.map(
+    Clock.currentTimeMillis,
+    (at): WorkerInfo => ({
+      id: options.id,
+      startedAt,
+      at,
+      tasks: params.tasks,
+      targets: params.targets,
+      queues: [...lanes.values()].map(({ buffer, concurrency, queue: name, running }) => ({
+        name,
+        concurrency,
+        running,
+        buffered: buffer.length,
+      })),
+      finished: finishedInAll,
+      unsettled: settlements.pending(),
+      failingSince: answers.failingSince(),
+      draining: stopping,
+    }),
+  )
+  const presence = yield* makePresence(queue, health)
 
   const drainTimeout = options.drainTimeout ?? "20 seconds"
   const drain: Effect.Effect<Drained> = Effect.gen(function* () {
     stopping = true
     finished = 0
+    yield* Effect.timeoutOption(presence.tell, drainTimeout)
     // Bounded: a driver that does not answer must not hold up the end of the process. Leases expire by themselves.
     yield* Effect.timeoutOption(claims.stop, drainTimeout)
     for (const lane of lanes.values()) {
@@ -160,9 +201,10 @@ export const makeCrew = Effect.fnUntraced(function* (
     }
     yield* idle.await
     const settled = yield* Effect.timeoutOption(settlements.flushed, drainTimeout)
+    yield* Effect.timeoutOption(presence.leave, drainTimeout)
     return { ...report, unsettled: settled._tag === "None" ? settlements.pending() : 0 }
   })
-  return { id: options.id, drain }
+  return { id: options.id, drain, health }
 })
 
 /** The tasks by every name that records of theirs may have. */

@@ -4,10 +4,11 @@
  */
 import * as Effect from "effect/Effect"
 import type { ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
-import { untilAnswered } from "./untilAnswered.ts"
+import type { Answers } from "./untilAnswered.ts"
 
 export const heartbeats = Effect.fnUntraced(function* (options: {
   readonly queue: TaskQueue["Service"]
+  readonly answers: Answers
   /** The worker's lease in milliseconds; records may have their own. */
   readonly lease: number
   readonly held: () => ReadonlyArray<ClaimedRecord>
@@ -18,7 +19,7 @@ export const heartbeats = Effect.fnUntraced(function* (options: {
 }) {
   const every = options.shortest / 3
   const extend = Effect.fnUntraced(function* (lease: number, records: ReadonlyArray<ClaimedRecord>) {
-    const outcomes = yield* untilAnswered("extend leases", { withinMillis: every })(
+    const outcomes = yield* options.answers.untilAnswered("extend leases", { withinMillis: every })(
       // Asked again, it extends from then on: not from a time that has passed meanwhile.
       Effect.clockWith((clock) => {
         const now = clock.currentTimeMillisUnsafe()

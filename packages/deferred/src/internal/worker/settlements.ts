@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import type { Settlement, TaskQueue } from "../../TaskQueue.ts"
-import { untilAnswered } from "./untilAnswered.ts"
+import type { Answers } from "./untilAnswered.ts"
 
 export interface Settlements {
   readonly push: (settlement: Settlement) => void
@@ -22,7 +22,7 @@ const batch = 1_000
 
 export const makeSettlements = Effect.fnUntraced(function* (
   queue: TaskQueue["Service"],
-  options: { readonly withinMillis: number },
+  options: { readonly withinMillis: number; readonly answers: Answers },
 ): Effect.fn.Return<Settlements, never, Scope.Scope> {
   let pending: Array<Settlement> = []
   let underWay = 0
@@ -30,7 +30,7 @@ export const makeSettlements = Effect.fnUntraced(function* (
   const none = yield* Latch.make(true)
 
   const settle = Effect.fnUntraced(function* (settlements: ReadonlyArray<Settlement>) {
-    const outcomes = yield* untilAnswered(
+    const outcomes = yield* options.answers.untilAnswered(
       "settle",
       options,
     )(Effect.flatMap(Clock.currentTimeMillis, (now) => queue.settle({ settlements, now })))

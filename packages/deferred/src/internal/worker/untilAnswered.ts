@@ -11,11 +11,22 @@ const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.space
   Schedule.jittered,
 )
 
-export const untilAnswered =
-  (what: string, options: { readonly withinMillis: number }) =>
-  <A>(call: Effect.Effect<A, TaskQueueError>): Effect.Effect<A> =>
-    Effect.suspend(() => {
+export interface Answers {
+  readonly untilAnswered: (
+    what: string,
+    options: { readonly withinMillis: number },
+  ) => <A>(call: Effect.Effect<A, TaskQueueError>) => Effect.Effect<A>
+  /** Since when calls have been failing, if some are. */
+  readonly failingSince: () => number | undefined
+}
+
+export const makeAnswers = (): Answers => {
+  /** When each of the calls that are failing began to. */
+  const failing = new Set<{ readonly since: number }>()
+  const untilAnswered: Answers["untilAnswered"] = (what, options) => (call) =>
+    Effect.clockWith((clock) => {
       let failures = 0
+      let failed: { readonly since: number } | undefined
       const answered = Effect.timeoutOrElse(call, {
         duration: options.withinMillis,
         orElse: () =>
@@ -28,16 +39,27 @@ export const untilAnswered =
           ),
       })
       return answered.pipe(
-        Effect.tapError((error) =>
-          ++failures === 1
-            ? Effect.logWarning(`the task queue failed to ${what}, trying again: ${error.message}`)
-            : Effect.void,
-        ),
+        Effect.tapError((error) => {
+          if (++failures > 1) return Effect.void
+          failed = { since: clock.currentTimeMillisUnsafe() }
+          failing.add(failed)
+          return Effect.logWarning(`the task queue failed to ${what}, trying again: ${error.message}`)
+        }),
         Effect.retry(backOff),
         // The schedule has no end, so a typed failure cannot come out.
         Effect.orDie,
         Effect.tap(() =>
           failures > 0 ? Effect.logInfo(`the task queue could ${what} again after ${failures} failures`) : Effect.void,
         ),
+        Effect.ensuring(Effect.sync(() => failed !== undefined && failing.delete(failed))),
       )
     })
+  return {
+    untilAnswered,
+    failingSince: () => {
+      let first: number | undefined
+      for (const { since } of failing) first = Math.min(first ?? since, since)
+      return first
+    },
+  }
+}

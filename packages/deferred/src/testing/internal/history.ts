@@ -140,8 +140,8 @@ export const settlementsOf = (
   now: number,
 ): ReadonlyArray<TaskQueue.Settlement> =>
   step.settlements.map((each, n): TaskQueue.Settlement => {
-    const lease = leaseOf(each.recent)
     const text = JSON.stringify(`${mark}.${n}`)
+    const lease = { ...leaseOf(each.recent), ...(n === 1 ? { progress: text } : {}) }
     const failure = n % 2 === 0 ? text : JSON.stringify({ tag: `Tag${n}`, message: mark })
     const perhaps = each.full ? text : undefined
     switch (each.arrow) {

@@ -279,7 +279,9 @@ export const settle = (model: Model, settlements: ReadonlyArray<TaskQueue.Settle
   each(model, settlements, (model, settlement): Said<TaskQueue.SettleOutcome> => {
     const before = held(model, settlement)
     if (before === undefined) return [model, "LeaseLost"]
-    const record = withAttempt(before, settlement._tag, "failure" in settlement ? settlement.failure : undefined, now)
+    const failure = "failure" in settlement ? settlement.failure : undefined
+    const said = { ...before, progress: settlement.progress ?? before.progress }
+    const record = withAttempt(said, settlement._tag, failure, now)
     const givenBack = record.attempt - 1
     switch (settlement._tag) {
       case "Succeed":

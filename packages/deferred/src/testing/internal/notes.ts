@@ -48,6 +48,23 @@ export const notes: Chapter = {
       }),
     )
     test(
+      "takes a last word on progress with a settlement, if the lease holds",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const id = yield* insert()
+        const first = yield* claimOne(0, { lease: 10 })
+        const second = yield* claimOne(10)
+        const settleWith = ({ token }: { readonly token: number }, progress: string) =>
+          queue.settle({ settlements: [{ id, token, _tag: "Retry", eta: 20, failure: "{}", progress }], now: 10 })
+        assert.deepStrictEqual(yield* settleWith(first, "1"), ["LeaseLost"])
+        assert.isUndefined((yield* mustGet(id)).progress)
+        assert.deepStrictEqual(yield* settleWith(second, "2"), ["Settled"])
+        assert.strictEqual((yield* mustGet(id)).progress, "2")
+        yield* settle(yield* claimOne(20), { _tag: "Release" }, 20)
+        assert.strictEqual((yield* mustGet(id)).progress, "2")
+      }),
+    )
+    test(
       "forgets the progress of a record that is redriven or replaced",
       Effect.gen(function* () {
         const queue = yield* TaskQueue

@@ -1,0 +1,35 @@
+/**
+ * A record's progress as a stream: hints make it quick, a look every second makes it true when one was lost.
+ */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { Progress } from "../TaskContext.ts"
+import type { TaskId } from "../TaskId.ts"
+import type { Change, TaskQueue } from "../TaskQueue.ts"
+import type { TaskRecord } from "../TaskRecord.ts"
+
+const lookEvery = "1 second"
+
+export const progressOf = <E>(
+  queue: TaskQueue["Service"],
+  id: TaskId,
+  record: Effect.Effect<TaskRecord, E>,
+): Stream.Stream<Progress, E> => {
+  const concerns = (change: Change): boolean =>
+    change._tag === "Elsewhere" || ((change._tag === "Progress" || change._tag === "Ended") && change.ids.includes(id))
+  return Stream.unwrap(
+    Effect.gen(function* () {
+      // Subscribed before the first look, so that nothing falls between the two.
+      const changes = yield* queue.changes
+      const looks = Stream.merge(Stream.filter(changes, concerns), Stream.tick(lookEvery))
+      return Stream.concat(Stream.make(undefined), looks).pipe(
+        Stream.mapEffect(() => record),
+        Stream.takeUntil(({ endedAt }) => endedAt !== undefined),
+        Stream.map(({ progress }) => progress),
+        Stream.changes,
+        Stream.filter((progress) => progress !== undefined),
+        Stream.map((progress) => JSON.parse(progress) as Progress),
+      )
+    }),
+  )
+}
