@@ -9,7 +9,9 @@
  *
  * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
  * calls run on the event loop of the process, a few milliseconds a turn: a call that takes longer goes on in the next turns,
- * and other calls wait for it. Only `counts` and `find` take their time in one piece, as many records as they look at.
+ * and other calls wait for it. Only `counts`, `find` and `statistics` take their time in one piece, as much as they look at:
+ * `statistics` and `counts` at an index entry of every record that they count, `find` at the records between one that
+ * matches and the next, or at the index entries of all dead letters, running records, or what ended in the time asked for.
  *
  * @since 0.1.0
  */
@@ -20,18 +22,27 @@ import type * as Scope from "effect/Scope"
 import { makeCancel, makeRedrive } from "./internal/sqlite/cancel.ts"
 import { makeChanges } from "./internal/sqlite/changes.ts"
 import { makeClaim } from "./internal/sqlite/claim.ts"
+import { makeCounts } from "./internal/sqlite/counts.ts"
 import { makeEnding } from "./internal/sqlite/ending.ts"
 import { makeEnqueue } from "./internal/sqlite/enqueue.ts"
+import { makeExecuted } from "./internal/sqlite/executed.ts"
 import { failure } from "./internal/sqlite/failure.ts"
-import { makeCounts, makeFind, makeGet } from "./internal/sqlite/find.ts"
+import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "./internal/sqlite/find.ts"
 import { atOnce, makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
 import { makeLanes } from "./internal/sqlite/lanes.ts"
+import { makeLedger, makeReadLedger } from "./internal/sqlite/ledger.ts"
 import { makeLimits } from "./internal/sqlite/limits.ts"
 import { open } from "./internal/sqlite/open.ts"
+import { makePayloads } from "./internal/sqlite/payloads.ts"
+import { makeProgress } from "./internal/sqlite/progress.ts"
 import { makePrune, makePurge, makeRemove } from "./internal/sqlite/remove.ts"
 import { makeExtend, makeSettle } from "./internal/sqlite/settle.ts"
+import { makeSnapshot } from "./internal/sqlite/snapshot.ts"
+import { makeStatistics } from "./internal/sqlite/statistics.ts"
 import { makeTakeBack } from "./internal/sqlite/takeBack.ts"
 import { Touched } from "./internal/sqlite/touched.ts"
+import { makeKeys } from "./internal/sqlite/unique.ts"
+import { makeWorkers } from "./internal/sqlite/workers.ts"
 
 /** @since 0.1.0 */
 export interface Options {
@@ -70,46 +81,71 @@ export const make = Effect.fnUntraced(function* (
     }
   })
   const touched = new Touched()
+  const executed = makeExecuted(db)
   const commits = makeGroupCommit({
     db,
     failure: (operation, cause) => failure(operation, file, cause),
-    committed: () => changes.publish(touched.take()),
-    rolledBack: () => touched.take(),
+    beforeCommit: executed.flush,
+    committed: () => {
+      executed.forget()
+      changes.publish(touched.take())
+    },
+    rolledBack: () => {
+      executed.forget()
+      touched.take()
+    },
   })
   yield* Effect.addFinalizer(() => commits.close)
 
   const limits = makeLimits(db, touched)
-  const ending = makeEnding(db, limits, touched)
-  const enqueue = makeEnqueue(db, touched)
-  const claim = makeClaim(db, makeLanes(db), limits, makeTakeBack(db, ending))
+  const keys = makeKeys(db)
+  const ledger = makeLedger(db)
+  const ending = makeEnding(db, { keys, ledger, limits, touched })
+  const enqueue = makeEnqueue(db, { keys, ledger, touched })
+  const claim = makeClaim(db, { keys, lanes: makeLanes(db), limits, takeBack: makeTakeBack(db, ending) })
   const extend = makeExtend(db)
-  const settle = makeSettle(db, ending)
+  const progress = makeProgress(db, touched)
+  const settle = makeSettle(db, ending, executed, progress)
   const cancel = makeCancel(db, ending, touched)
-  const redrive = makeRedrive(db, touched)
+  const redrive = makeRedrive(db, keys, touched)
   const remove = makeRemove(db)
   const purge = makePurge(db)
   const prune = makePrune(db)
+  const workers = makeWorkers(db)
   const get = makeGet(db)
-  const find = makeFind(db)
-  const counts = makeCounts(db)
+  const readLedger = makeReadLedger(db)
+  const payloadRefs = makePayloadRefs(db)
+  const endedGroups = makeEndedGroups(db)
+  const find = makeFind(db, endedGroups)
+  const counts = makeCounts(db, endedGroups)
+  const statistics = makeStatistics(db, limits, executed)
+  const snapshot = makeSnapshot(db)
 
   return {
     name: "sqlite",
     capabilities: { durable: true, shared: true, transactional: false, listens: true },
+    payloads: makePayloads(db, commits),
     enqueue: ({ now, records }) => commits.write("enqueue", () => enqueue(records, now)),
     claim: (params) => commits.write("claim", () => claim(params)),
     extend: ({ leases, until }) => commits.write("extend", () => atOnce(() => extend(leases, until))),
     settle: ({ now, settlements }) => commits.write("settle", () => settle(settlements, now)),
+    progress: ({ updates }) => commits.write("progress", () => atOnce(() => progress.noteAll(updates))),
     cancel: ({ ids, now, reason }) => commits.write("cancel", () => atOnce(() => cancel(ids, reason, now))),
     redrive: ({ ids, now }) => commits.write("redrive", () => atOnce(() => redrive(ids, now))),
     remove: ({ ids }) => commits.write("remove", () => atOnce(() => remove(ids))),
     purge: ({ queue }) => commits.write("purge", () => purge(queue)),
     get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
-    find: (params) => commits.read("find", () => find(params)),
-    counts: (params) => commits.read("counts", () => counts(params, params.now)),
+    ledger: ({ ids }) => commits.read("ledger", () => snapshot(() => readLedger(ids))),
+    payloadRefs: ({ refs }) => commits.read("payloadRefs", () => payloadRefs(refs)),
+    find: (params) => commits.read("find", () => snapshot(() => find(params))),
+    counts: (params) => commits.read("counts", () => snapshot(() => counts(params, params.now))),
     configure: ({ limits: changed, now, queue }) =>
       commits.write("configure", () => atOnce(() => limits.configure(queue, changed, now))),
     limits: ({ queue }) => commits.read("limits", () => limits.get(queue)),
+    statistics: ({ now, queue }) => commits.read("statistics", () => snapshot(() => statistics(queue, now))),
+    announce: ({ until, worker }) => commits.write("announce", () => atOnce(() => workers.announce(worker, until))),
+    withdraw: ({ worker }) => commits.write("withdraw", () => atOnce(() => workers.withdraw(worker))),
+    workers: ({ now }) => commits.read("workers", () => workers.list(now)),
     prune: ({ deadBefore, limit, now }) => commits.write("prune", () => prune(now, deadBefore, limit)),
     changes: changes.subscribe,
   }

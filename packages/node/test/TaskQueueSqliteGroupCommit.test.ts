@@ -17,14 +17,19 @@ const setup = Effect.gen(function* () {
   const insert = db.prepare("INSERT INTO numbers (number, parent) VALUES (?, ?)")
   const count = db.prepare("SELECT count(*) AS count FROM numbers")
   const seen = { committed: 0, rolledBack: 0 }
+  /** Called at the end of each transaction. */
+  const late: { beforeCommit?: () => void } = {}
   const commits = makeGroupCommit({
     db,
     failure: (operation, cause) => new TaskQueueError({ operation, message: String(cause), isRetryable: false, cause }),
+    beforeCommit: () => late.beforeCommit?.(),
     committed: () => seen.committed++,
     rolledBack: () => seen.rolledBack++,
   })
   return {
     seen,
+    late,
+    insert: (number: number) => insert.run(number, null),
     ...commits,
     put: (number: number, parent: number | null = null) =>
       commits.write("put", () =>
@@ -129,6 +134,31 @@ describe("group commit", () => {
       yield* turn
       goesOn = false
       assert.isTrue(Exit.isFailure(yield* Fiber.await(slow)))
+      assert.strictEqual(yield* count, 0)
+    }),
+  )
+
+  it.effect("writes once for all calls of a transaction what is to be written before its commit", () =>
+    Effect.gen(function* () {
+      const { count, insert, late, put, seen } = yield* setup
+      let times = 0
+      late.beforeCommit = () => {
+        insert(1000 + times++)
+      }
+      yield* all(numbers(10).map((number) => put(number)))
+      assert.strictEqual(times, seen.committed)
+      assert.strictEqual(yield* count, 10 + times)
+      assert.isBelow(times, 10)
+    }),
+  )
+
+  it.effect("changes nothing when that fails, and says so to the call that it was for", () =>
+    Effect.gen(function* () {
+      const { count, late, put } = yield* setup
+      late.beforeCommit = () => {
+        throw new Error("no")
+      }
+      assert.deepStrictEqual(tags(yield* all([put(0), put(1)])), ["Failure", "Failure"])
       assert.strictEqual(yield* count, 0)
     }),
   )

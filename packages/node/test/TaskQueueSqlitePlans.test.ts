@@ -2,22 +2,31 @@
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
 import type { TaskId } from "@outlive/deferred/TaskId"
+import type { Filter } from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import { Effect } from "effect"
 import { makeCancel, makeRedrive } from "../src/internal/sqlite/cancel.ts"
 import { makeClaim } from "../src/internal/sqlite/claim.ts"
+import { makeCounts } from "../src/internal/sqlite/counts.ts"
 import { makeEnding } from "../src/internal/sqlite/ending.ts"
 import { makeEnqueue } from "../src/internal/sqlite/enqueue.ts"
+import { makeExecuted } from "../src/internal/sqlite/executed.ts"
 import { failure } from "../src/internal/sqlite/failure.ts"
-import { makeCounts, makeGet } from "../src/internal/sqlite/find.ts"
-import { makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
+import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "../src/internal/sqlite/find.ts"
+import { type GroupCommit, makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
 import { makeLanes } from "../src/internal/sqlite/lanes.ts"
+import { makeLedger, makeReadLedger } from "../src/internal/sqlite/ledger.ts"
 import { makeLimits } from "../src/internal/sqlite/limits.ts"
+import { makePayloads } from "../src/internal/sqlite/payloads.ts"
+import { makeProgress } from "../src/internal/sqlite/progress.ts"
 import { makePrune, makePurge, makeRemove } from "../src/internal/sqlite/remove.ts"
 import { migrate } from "../src/internal/sqlite/schema.ts"
 import { makeExtend, makeSettle } from "../src/internal/sqlite/settle.ts"
+import { makeStatistics } from "../src/internal/sqlite/statistics.ts"
 import { makeTakeBack } from "../src/internal/sqlite/takeBack.ts"
 import { Touched } from "../src/internal/sqlite/touched.ts"
+import { makeKeys } from "../src/internal/sqlite/unique.ts"
+import { makeWorkers } from "../src/internal/sqlite/workers.ts"
 
 const newDatabase = Effect.acquireRelease(
   Effect.sync(() => {
@@ -27,6 +36,9 @@ const newDatabase = Effect.acquireRelease(
   }),
   (db) => Effect.sync(() => db.close()),
 )
+
+/** For statements that are only prepared. */
+const noCommits: GroupCommit = { write: () => Effect.never, read: () => Effect.never, close: Effect.void }
 
 const record = (number: number, payload: string): NewRecord => ({
   id: `00000000-0000-7000-8000-${String(number).padStart(12, "0")}` as TaskId,
@@ -55,40 +67,120 @@ describe("the statements", () => {
       }
       const touched = new Touched()
       const limits = makeLimits(db, touched)
-      const ending = makeEnding(db, limits, touched)
-      makeEnqueue(db, touched)
-      makeClaim(db, makeLanes(db), limits, makeTakeBack(db, ending))
+      const keys = makeKeys(db)
+      const ledger = makeLedger(db)
+      const executed = makeExecuted(db)
+      const ending = makeEnding(db, { keys, ledger, limits, touched })
+      makeEnqueue(db, { keys, ledger, touched })
+      makeClaim(db, { keys, lanes: makeLanes(db), limits, takeBack: makeTakeBack(db, ending) })
       makeExtend(db)
-      makeSettle(db, ending)
+      makeSettle(db, ending, executed, makeProgress(db, touched))
       makeCancel(db, ending, touched)
-      makeRedrive(db, touched)
+      makeRedrive(db, keys, touched)
       makeRemove(db)
       makePurge(db)
       makePrune(db)
       makeGet(db)
-      assert.isAbove(statements.size, 25)
+      makeReadLedger(db)
+      makePayloadRefs(db)
+      makeEndedGroups(db)
+      makeStatistics(db, limits, executed)
+      makePayloads(db, noCommits)
+      assert.isAbove(statements.size, 45)
+      const tables = /SCAN (records|names|queues|attempts|executed|workers|payloads)|TEMP B-TREE/
       for (const sql of statements) {
         const plan = plain(`EXPLAIN QUERY PLAN ${sql}`).all()
-        for (const { detail } of plan) assert.notMatch(String(detail), /SCAN (records|names|queues)|TEMP B-TREE/, sql)
+        for (const { detail } of plan) assert.notMatch(String(detail), tables, sql)
       }
     }),
   )
 
+  /** A database, and how each statement that is prepared from now on is gone about. */
+  const newPlans = Effect.gen(function* () {
+    const db = yield* newDatabase
+    const plain = db.prepare.bind(db)
+    const plans: Array<string> = []
+    db.prepare = (sql) => {
+      plans.push(
+        ...plain(`EXPLAIN QUERY PLAN ${sql}`)
+          .all()
+          .map(({ detail }) => String(detail)),
+      )
+      return plain(sql)
+    }
+    return { db, plans }
+  })
+
   it.effect("of a count read what waits and what has ended from an index alone", () =>
     Effect.gen(function* () {
-      const db = yield* newDatabase
-      const plain = db.prepare.bind(db)
-      const plans: Array<string> = []
-      db.prepare = (sql) => {
-        plans.push(
-          ...plain(`EXPLAIN QUERY PLAN ${sql}`)
-            .all()
-            .map(({ detail }) => String(detail)),
-        )
-        return plain(sql)
-      }
-      makeCounts(db)({}, 0)
+      const { db, plans } = yield* newPlans
+      makeCounts(db, makeEndedGroups(db))({}, 0)
       for (const index of ["waiting", "ended"]) assert.include(plans, `SCAN records USING COVERING INDEX ${index}`)
+      // Of each group of dead letters one record is read, for the tag.
+      assert.include(plans, "SCAN records USING INDEX dead_letters")
+      // Only what runs is sorted: it is not much.
+      assert.strictEqual(plans.filter((plan) => plan.includes("TEMP B-TREE")).length, 1)
+    }),
+  )
+
+  it.effect("of a count of what ended in a time look at what ended then, and at nothing else", () =>
+    Effect.gen(function* () {
+      const { db, plans } = yield* newPlans
+      db.exec(`INSERT INTO records (id, queue, task, version, state, priority, eta, token, attempt, crashes, max_crashes,
+        keep, tombstone, enqueued_at, ended_at, payload) VALUES ('1', 'q', 't', 1, 2, 0, 0, 1, 1, 0, 1, 1, 1, 0, 5, '')`)
+      const groups = makeEndedGroups(db)
+      plans.length = 0
+      const counts = makeCounts(db, groups)({ endedAfter: 1, endedBefore: 10 }, 0)
+      assert.deepStrictEqual(counts, [
+        { queue: "q", task: "t", state: "succeeded", reason: undefined, tag: undefined, count: 1 },
+      ])
+      const seek =
+        "SEARCH records USING COVERING INDEX ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)"
+      assert.include(plans, seek)
+    }),
+  )
+
+  it.effect("of a page of dead letters, running records, and of what ended in a time use the index that has them", () =>
+    Effect.gen(function* () {
+      const { db, plans } = yield* newPlans
+      const find = makeFind(db, () => [{ queue: "q", task: "t", state: 2 }])
+      const indexed = (filter: Filter) => {
+        plans.length = 0
+        find({ ...filter, limit: 10, now: 0 })
+        return plans.find((plan) => plan.includes("records"))
+      }
+      const dead = { queue: "q", task: "t", reason: "Crashed", tag: "Crashed", endedAfter: 5 } as const
+      assert.strictEqual(
+        indexed(dead),
+        "SEARCH records USING INDEX dead_letters (queue=? AND task=? AND reason=? AND <expr>=? AND ended_at>?)",
+      )
+      assert.strictEqual(indexed({ state: "dead" }), "SCAN records USING COVERING INDEX dead_letters")
+      assert.strictEqual(indexed({ state: "running", queue: "q" }), "SEARCH records USING INDEX running (queue=?)")
+      assert.strictEqual(
+        indexed({ endedAfter: 5, endedBefore: 9 }),
+        "SEARCH records USING COVERING INDEX ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)",
+      )
+      // In order, until the page is full.
+      assert.strictEqual(indexed({ queue: "q" }), "SEARCH records USING INTEGER PRIMARY KEY (rowid>?)")
+    }),
+  )
+
+  it.effect("of statistics read from indexes alone, of unique keys and references from theirs", () =>
+    Effect.gen(function* () {
+      const { db, plans } = yield* newPlans
+      makeStatistics(db, makeLimits(db, new Touched()), makeExecuted(db))
+      makeKeys(db)
+      makePayloadRefs(db)
+      makeWorkers(db)
+      for (const plan of [
+        "SEARCH records USING COVERING INDEX waiting (queue=?)",
+        "SEARCH records USING COVERING INDEX running (queue=?)",
+        "SEARCH executed USING PRIMARY KEY (second=? AND queue=?)",
+        "SEARCH records USING INDEX unique_keys (task=? AND unique_key=?)",
+        "SEARCH records USING COVERING INDEX payload_refs (payload_ref=?)",
+      ]) {
+        assert.include(plans, plan)
+      }
     }),
   )
 })
@@ -99,10 +191,11 @@ describe("a full disk", () => {
       const db = yield* newDatabase
       db.exec("PRAGMA max_page_count = 60")
       const touched = new Touched()
-      const enqueue = makeEnqueue(db, touched)
+      const enqueue = makeEnqueue(db, { keys: makeKeys(db), ledger: makeLedger(db), touched })
       const commits = makeGroupCommit({
         db,
         failure: (operation, cause) => failure(operation, "queue.db", cause),
+        beforeCommit: () => undefined,
         committed: () => touched.take(),
         rolledBack: () => touched.take(),
       })

@@ -7,6 +7,7 @@ import type { CancelOutcome, RedriveOutcome } from "@outlive/deferred/TaskQueue"
 import { type Ending, type Held, heldColumns } from "./ending.ts"
 import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
+import type { Keys } from "./unique.ts"
 
 interface Found extends Held {
   readonly state: number
@@ -34,19 +35,21 @@ export const makeCancel = (
         touched.cancel(id)
         return "Requested"
       }
-      ending.cancel(record, now)
+      ending.cancel(record, now, undefined)
       return "Cancelled"
     })
 }
 
 export const makeRedrive = (
   db: DatabaseSync,
+  keys: Keys,
   touched: Touched,
 ): ((ids: ReadonlyArray<TaskId>, now: number) => ReadonlyArray<RedriveOutcome>) => {
   const find = makeFind(db)
   const redrive = db.prepare(
     `UPDATE records SET state = 0, eta = ?, attempt = 0, crashes = 0, first_attempt_at = NULL, started_at = NULL,
-       expires_at = NULL, cancel_requested = NULL, ended_at = NULL, reason = NULL, result = NULL WHERE seq = ?`,
+       worker = NULL, expires_at = NULL, cancel_requested = NULL, ended_at = NULL, reason = NULL, result = NULL,
+       progress = NULL WHERE seq = ?`,
   )
   // Its name is its own again, unless another record has it by now.
   const own = db.prepare(
@@ -60,6 +63,7 @@ export const makeRedrive = (
       if (record.state !== State.dead) return "NotDead"
       redrive.run(now, record.seq)
       if (record.name !== null) own.run(record.queue, record.name, id, now)
+      if (record.unique_while !== null) keys.takeAgain(record.seq)
       touched.waiting(record.queue)
       return "Redriven"
     })

@@ -7,15 +7,29 @@ import type { Steps } from "./groupCommit.ts"
 import type { Lanes } from "./lanes.ts"
 import type { Allowance, Limits } from "./limits.ts"
 import { asRow, columns, toClaimed } from "./row.ts"
+import type { Keys } from "./unique.ts"
 
 /** A queue without limits. */
-const everything: Allowance = { count: Number.POSITIVE_INFINITY, hasSlot: true, tokenAt: Number.NEGATIVE_INFINITY }
+const everything: Allowance = {
+  count: Number.POSITIVE_INFINITY,
+  hasSlot: true,
+  tokenAt: Number.NEGATIVE_INFINITY,
+  ageing: undefined,
+}
 
 export const makeClaim = (
   db: DatabaseSync,
-  lanes: Lanes,
-  limits: Limits,
-  takeBack: (now: number) => Steps<void>,
+  {
+    keys,
+    lanes,
+    limits,
+    takeBack,
+  }: {
+    readonly keys: Keys
+    readonly lanes: Lanes
+    readonly limits: Limits
+    readonly takeBack: (now: number) => Steps<void>
+  },
 ): ((params: ClaimParams) => Steps<ClaimResult>) => {
   // Written and read apart: RETURNING would build a temporary table for every record.
   const start = db.prepare(
@@ -38,12 +52,14 @@ export const makeClaim = (
       let allowance = limits.allowance(name, params.now)
       const allowed = Math.min(limit, allowance?.count ?? Number.POSITIVE_INFINITY)
       // One more than is taken, to know at no further cost whether something is left.
-      const ready = lanes.ready(name, params, allowed + 1)
+      const ready = lanes.ready(name, params, allowed + 1, allowance?.ageing)
       const count = Math.min(allowed, ready.length)
       for (let index = 0; index < count; index++) {
         const { seq } = ready[index]!
         start.run(params.worker, params.now, params.lease, seq)
-        records.push(toClaimed(asRow(read.get(seq))!))
+        const record = toClaimed(asRow(read.get(seq))!)
+        if (record.uniqueKey !== undefined) keys.moved(seq)
+        records.push(record)
         yield
       }
       if (allowance !== undefined && count > 0) allowance = limits.started(name, count, params.now)

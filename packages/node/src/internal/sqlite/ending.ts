@@ -4,9 +4,11 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { DeadReason } from "@outlive/deferred/TaskRecord"
+import type { EndedAttempt, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
 import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
+import type { Keys } from "./unique.ts"
 
 /** What has to be known of a record to move it on. */
 export interface Held {
@@ -19,38 +21,50 @@ export interface Held {
   readonly attempt: number
   readonly cancel_requested: string | null
   readonly failure: string | null
+  /** `null`: it has no unique key. */
+  readonly unique_while: number | null
 }
 
-export const heldColumns = "seq, id, queue, name, keep, tombstone, attempt, cancel_requested, failure"
+export const heldColumns = "seq, id, queue, name, keep, tombstone, attempt, cancel_requested, failure, unique_while"
 
+/** Each is told of the attempt that ended with it, if there was one: a success is told by the record. */
 export interface Ending {
   readonly succeed: (record: Held, result: string | undefined, now: number) => void
-  readonly cancel: (record: Held, now: number) => void
+  readonly cancel: (record: Held, now: number, attempt: EndedAttempt | undefined) => void
   readonly bury: (
     record: Held,
     how: { readonly reason: DeadReason; readonly result?: string | undefined; readonly failure: string | null },
     now: number,
+    attempt: EndedAttempt | undefined,
   ) => void
   /** Back to waiting, or cancelled when somebody asked for that. */
   readonly waitAgain: (
     record: Held,
     how: { readonly eta: number; readonly attempt: number; readonly failure: string | null },
     now: number,
+    attempt: EndedAttempt,
   ) => void
   /** A record left `running`: in a queue with slots, one came free. */
   readonly letGo: (record: Held) => void
 }
 
-export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): Ending => {
+export const makeEnding = (
+  db: DatabaseSync,
+  {
+    keys,
+    ledger,
+    limits,
+    touched,
+  }: { readonly keys: Keys; readonly ledger: Ledger; readonly limits: Limits; readonly touched: Touched },
+): Ending => {
   const finish = db.prepare(
-    `UPDATE records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?, worker = NULL,
+    `UPDATE records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?,
        lease_until = NULL WHERE seq = ?`,
   )
   const forget = db.prepare("DELETE FROM records WHERE seq = ?")
   const entomb = db.prepare("UPDATE names SET until = ? WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
   const wait = db.prepare(
-    `UPDATE records SET state = 0, eta = ?, attempt = ?, failure = ?, worker = NULL,
-       lease_until = NULL WHERE seq = ?`,
+    "UPDATE records SET state = 0, eta = ?, attempt = ?, failure = ?, lease_until = NULL WHERE seq = ?",
   )
 
   const end = (
@@ -63,10 +77,12 @@ export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): 
       readonly failure: string | null
     },
     now: number,
+    attempt?: EndedAttempt,
   ) => {
     const keep = state === State.dead ? Number.POSITIVE_INFINITY : record.keep
     if (keep === 0) forget.run(record.seq)
     else {
+      if (attempt !== undefined) ledger.note(record.seq, attempt, now)
       const pruneAt = Number.isFinite(keep) ? now + keep : null
       finish.run(
         state,
@@ -78,6 +94,7 @@ export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): 
         how.failure,
         record.seq,
       )
+      if (record.unique_while !== null) keys.moved(record.seq)
     }
     if (record.name !== null) entomb.run(now + record.tombstone, record.queue, record.name, record.id)
     touched.end(record.id)
@@ -85,11 +102,13 @@ export const makeEnding = (db: DatabaseSync, limits: Limits, touched: Touched): 
 
   const ending: Ending = {
     succeed: (record, result, now) => end(record, State.succeeded, { result, failure: record.failure }, now),
-    cancel: (record, now) => end(record, State.cancelled, { failure: record.failure }, now),
-    bury: (record, how, now) => end(record, State.dead, how, now),
-    waitAgain: (record, { attempt, eta, failure }, now) => {
-      if (record.cancel_requested !== null) return end(record, State.cancelled, { attempt, failure }, now)
+    cancel: (record, now, attempt) => end(record, State.cancelled, { failure: record.failure }, now, attempt),
+    bury: (record, how, now, attempt) => end(record, State.dead, how, now, attempt),
+    waitAgain: (record, { attempt, eta, failure }, now, ended) => {
+      if (record.cancel_requested !== null) return end(record, State.cancelled, { attempt, failure }, now, ended)
+      ledger.note(record.seq, ended, now)
       wait.run(Math.max(now, eta), attempt, failure, record.seq)
+      if (record.unique_while !== null) keys.moved(record.seq)
       touched.waiting(record.queue)
     },
     letGo: (record) => {

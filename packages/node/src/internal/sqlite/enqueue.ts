@@ -1,64 +1,90 @@
 /**
- * defer ──► scheduled | ready, and the names that make records unique.
+ * defer ──► scheduled | ready, and the names and keys that make records unique.
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { EnqueueOutcome } from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import type { Steps } from "./groupCommit.ts"
+import type { Ledger } from "./ledger.ts"
 import { newColumns, newValues } from "./row.ts"
 import type { Touched } from "./touched.ts"
+import { type Keys, keyColumns, keyValues } from "./unique.ts"
 
 interface Name {
   readonly id: TaskId
   readonly until: number | null
-  /** The state of the record that has the name; `null` when the record is gone. */
+  /** Of the record that has the name; `null` when the record is gone. */
+  readonly seq: number | null
   readonly state: number | null
 }
 
+/** What only some records have: binding it costs those that have not as much as a column that is not null. */
+const rareColumns = [...keyColumns, "payload_ref"]
+const rareValues = (record: NewRecord) => [...keyValues(record), record.payloadRef ?? null]
+
 export const makeEnqueue = (
   db: DatabaseSync,
-  touched: Touched,
+  { keys, ledger, touched }: { readonly keys: Keys; readonly ledger: Ledger; readonly touched: Touched },
 ): ((records: ReadonlyArray<NewRecord>, now: number) => Steps<ReadonlyArray<EnqueueOutcome>>) => {
-  const insert = db.prepare(
-    `INSERT INTO records (id, state, token, attempt, crashes, ${newColumns.join(", ")})
-     VALUES (?, 0, 0, 0, 0, ${newColumns.map(() => "?").join(", ")}) ON CONFLICT (id) DO NOTHING`,
-  )
+  const inserting = (columns: ReadonlyArray<string>) =>
+    db.prepare(
+      `INSERT INTO records (id, state, token, attempt, crashes, ${columns.join(", ")})
+       VALUES (?, 0, 0, 0, 0, ${columns.map(() => "?").join(", ")}) ON CONFLICT DO NOTHING`,
+    )
+  const insertPlain = inserting(newColumns)
+  const insertWhole = inserting([...newColumns, ...rareColumns])
   // The id stays, and the token, which only ever rises; the place in the order of insertion too.
   const replace = db.prepare(
-    `UPDATE records SET ${newColumns.map((column) => `${column} = ?`).join(", ")}, attempt = 0, crashes = 0,
-       first_attempt_at = NULL, started_at = NULL, failure = NULL WHERE id = ?`,
+    `UPDATE records SET ${[...newColumns, ...rareColumns].map((column) => `${column} = ?`).join(", ")}, attempt = 0,
+       crashes = 0, first_attempt_at = NULL, started_at = NULL, worker = NULL, failure = NULL, progress = NULL
+     WHERE seq = ?`,
   )
   const hasId = db.prepare("SELECT 1 FROM records WHERE id = ?")
   const findName = db.prepare(
-    `SELECT names.id, until, state FROM names LEFT JOIN records ON records.id = names.id
+    `SELECT names.id, until, seq, state FROM names LEFT JOIN records ON records.id = names.id
      WHERE names.queue = ? AND names.name = ?`,
   )
   const own = db.prepare("INSERT OR REPLACE INTO names (queue, name, id, until) VALUES (?, ?, ?, NULL)")
 
+  const insert = (record: NewRecord, now: number): boolean => {
+    const isPlain = record.unique === undefined && record.payloadRef === undefined
+    const result = isPlain
+      ? insertPlain.run(record.id, ...newValues(record, now))
+      : insertWhole.run(record.id, ...newValues(record, now), ...rareValues(record))
+    return result.changes !== 0
+  }
+  const holderOf = ({ task, unique }: NewRecord): TaskId | undefined =>
+    unique === undefined ? undefined : keys.holder(task, unique.key)
+
+  /** What the name decides; `undefined`: the record may be stored. */
   const named = (record: NewRecord, name: string, now: number): EnqueueOutcome | undefined => {
     if (hasId.get(record.id) !== undefined) return { _tag: "Existing", id: record.id }
     const taken = findName.get(record.queue, name) as Name | undefined
-    if (taken !== undefined && (taken.until === null || taken.until > now)) {
-      if (record.onDuplicate === "ignore") return { _tag: "Existing", id: taken.id }
-      if (record.onDuplicate === "fail") {
-        return taken.until === null ? { _tag: "Duplicate", id: taken.id } : { _tag: "Tombstoned", until: taken.until }
-      }
-      // A tombstone has no owner, also when a record with its id has come back without the name.
-      if (taken.until === null && taken.state === 0) {
-        replace.run(...newValues(record, now), taken.id)
-        touched.waiting(record.queue)
-        return { _tag: "Replaced", id: taken.id }
-      }
+    if (taken === undefined || (taken.until !== null && taken.until <= now)) return undefined
+    if (record.onDuplicate === "ignore") return { _tag: "Existing", id: taken.id }
+    if (record.onDuplicate === "fail") {
+      return taken.until === null ? { _tag: "Duplicate", id: taken.id } : { _tag: "Tombstoned", until: taken.until }
     }
-    own.run(record.queue, name, record.id)
-    return undefined
+    // A tombstone has no owner, also when a record with its id has come back without the name.
+    if (taken.until !== null || taken.seq === null || taken.state !== 0) return undefined
+    const holder = holderOf(record)
+    if (holder !== undefined && holder !== taken.id) return { _tag: "Existing", id: holder }
+    replace.run(...newValues(record, now), ...rareValues(record), taken.seq)
+    ledger.clear(taken.seq)
+    touched.waiting(record.queue)
+    return { _tag: "Replaced", id: taken.id }
   }
 
   const enqueue = (record: NewRecord, now: number): EnqueueOutcome => {
     const outcome = record.name === undefined ? undefined : named(record, record.name, now)
     if (outcome !== undefined) return outcome
-    if (insert.run(record.id, ...newValues(record, now)).changes === 0) return { _tag: "Existing", id: record.id }
+    if (!insert(record, now)) {
+      // The id comes first; what else is unique is the key.
+      const isThere = hasId.get(record.id) !== undefined
+      return { _tag: "Existing", id: isThere ? record.id : holderOf(record)! }
+    }
+    if (record.name !== undefined) own.run(record.queue, record.name, record.id)
     touched.waiting(record.queue)
     return { _tag: "Inserted", id: record.id }
   }

@@ -3,9 +3,10 @@
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
-import type { Count, Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"
-import type { DeadReason, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import type { Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"
+import type { TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
 import { asRow, asRows, columns, toRecord } from "./row.ts"
+import { tagOfFailure } from "./schema.ts"
 
 export const makeGet = (
   db: DatabaseSync,
@@ -19,8 +20,16 @@ export const makeGet = (
     })
 }
 
+export const makePayloadRefs = (db: DatabaseSync): ((refs: ReadonlyArray<string>) => ReadonlyArray<boolean>) => {
+  const has = db.prepare("SELECT 1 FROM records WHERE payload_ref = ? LIMIT 1")
+  return (refs) => refs.map((ref) => has.get(ref) !== undefined)
+}
+
 /** The conditions of a filter; the text depends only on which ones there are, so few texts exist. */
-const conditionsOf = (filter: Filter, now: number) => {
+export const conditionsOf = (
+  filter: Filter,
+  now: number,
+): { readonly conditions: ReadonlyArray<string>; readonly values: ReadonlyArray<SQLInputValue> } => {
   const conditions: Array<string> = []
   const values: Array<SQLInputValue> = []
   const add = (condition: string, ...given: ReadonlyArray<SQLInputValue>) => {
@@ -30,6 +39,9 @@ const conditionsOf = (filter: Filter, now: number) => {
   if (filter.queue !== undefined) add("queue = ?", filter.queue)
   if (filter.task !== undefined) add("task = ?", filter.task)
   if (filter.reason !== undefined) add("reason = ?", filter.reason)
+  if (filter.tag !== undefined) add(`${tagOfFailure} = ?`, filter.tag)
+  if (filter.endedAfter !== undefined) add("ended_at >= ?", filter.endedAfter)
+  if (filter.endedBefore !== undefined) add("ended_at < ?", filter.endedBefore)
   if (filter.namePrefix !== undefined) add("substr(name, 1, length(?)) = ?", filter.namePrefix, filter.namePrefix)
   if (filter.state !== undefined) {
     const states: Record<TaskState, string> = {
@@ -46,7 +58,8 @@ const conditionsOf = (filter: Filter, now: number) => {
   return { conditions, values }
 }
 
-const makeCached = (db: DatabaseSync): ((sql: string) => StatementSync) => {
+/** Prepares each text once. Its rows are arrays. */
+export const makeCached = (db: DatabaseSync): ((sql: string) => StatementSync) => {
   const statements = new Map<string, StatementSync>()
   return (sql) => {
     let statement = statements.get(sql)
@@ -59,71 +72,70 @@ const makeCached = (db: DatabaseSync): ((sql: string) => StatementSync) => {
   }
 }
 
-export const makeFind = (db: DatabaseSync): ((params: FindParams) => Page) => {
-  const cached = makeCached(db)
-  return (params) => {
-    const { conditions, values } = conditionsOf(params, params.now)
-    const after = params.cursor === undefined ? 0 : Number(params.cursor)
-    const where = [...conditions, "seq > ?"].join(" AND ")
-    const rows = asRows(
-      cached(`SELECT ${columns}, seq FROM records WHERE ${where} ORDER BY seq LIMIT ?`).all(
-        ...values,
-        after,
-        params.limit + 1,
-      ),
-    )
-    const page = rows.slice(0, params.limit)
-    return {
-      records: page.map((row) => toRecord(row, params.now)),
-      cursor: rows.length > page.length ? String(page.at(-1)?.at(-1) ?? after) : undefined,
+/** Records that ended, group by group: in each the index has them by time. */
+export interface EndedGroup {
+  readonly queue: string
+  readonly task: string
+  readonly state: number
+}
+
+export type EndedGroups = (filter: Filter) => ReadonlyArray<EndedGroup>
+
+/** The groups that a filter allows, each found by one seek: there are few, however many records ended. */
+export const makeEndedGroups = (db: DatabaseSync): EndedGroups => {
+  const next = db.prepare(
+    `SELECT queue, task, state FROM records INDEXED BY ended
+     WHERE state >= 2 AND (queue, task, state) > (?, ?, ?) ORDER BY queue, task, state LIMIT 1`,
+  )
+  const states: ReadonlyArray<TaskState | undefined> = [undefined, "running", "succeeded", "cancelled", "dead"]
+  return ({ queue, state, task }) => {
+    const groups: Array<EndedGroup> = []
+    let group = next.get(queue ?? "", "", 0) as EndedGroup | undefined
+    while (group !== undefined && (queue === undefined || group.queue === queue)) {
+      const isAllowed = (task ?? group.task) === group.task && (state ?? states[group.state]) === states[group.state]
+      if (isAllowed) groups.push(group)
+      group = next.get(group.queue, group.task, group.state) as EndedGroup | undefined
     }
+    return groups
   }
 }
 
-/**
- * One statement for each index that has all that is counted: the rows themselves, with their payloads, are not read, and
- * waiting and ended records come in the order of their groups.
- */
-export const makeCounts = (db: DatabaseSync): ((filter: Filter, now: number) => ReadonlyArray<Count>) => {
-  const cached = makeCached(db)
-  const parts = [
-    {
-      states: ["scheduled", "ready"],
-      select: "SELECT queue, task, NULL, count(*) - sum(eta <= ?), sum(eta <= ?) FROM records INDEXED BY waiting",
-      where: "state = 0",
-      groups: "queue, task",
-    },
-    {
-      states: ["running"],
-      select: "SELECT queue, task, NULL, count(*) FROM records INDEXED BY running",
-      where: "state = 1",
-      groups: "queue, task",
-    },
-    {
-      states: ["succeeded", "cancelled", "dead"],
-      select: `SELECT queue, task, reason, sum(state = 2), sum(state = 3), sum(state = 4)
-        FROM records INDEXED BY ended`,
-      where: "state >= 2",
-      groups: "queue, task, state, reason",
-    },
-  ] as const satisfies ReadonlyArray<{ readonly states: ReadonlyArray<TaskState>; [text: string]: unknown }>
+/** What of a group ended in the time of a filter, with `ended_at` between two values. */
+export const inGroup = "INDEXED BY ended WHERE state >= 2 AND queue = ? AND task = ? AND state = ?"
 
-  return (filter, now) => {
-    const { conditions, values } = conditionsOf(filter, now)
-    const counts: Array<Count> = []
-    for (const { groups, select, states, where } of parts) {
-      if (filter.state !== undefined && !(states as ReadonlyArray<TaskState>).includes(filter.state)) continue
-      const sql = `${select} WHERE ${[where, ...conditions].join(" AND ")} GROUP BY ${groups}`
-      const times = where === "state = 0" ? [now, now] : []
-      for (const row of asRows(cached(sql).all(...times, ...values))) {
-        states.forEach((state, index) => {
-          const count = row[3 + index] as number
-          if (count === 0) return
-          const reason = (row[2] as DeadReason | null) ?? undefined
-          counts.push({ queue: row[0] as string, task: row[1] as string, state, reason, count })
-        })
-      }
+export const makeFind = (db: DatabaseSync, endedGroups: EndedGroups): ((params: FindParams) => Page) => {
+  const cached = makeCached(db)
+  const read = db.prepare(`SELECT ${columns} FROM records WHERE seq = ?`)
+  read.setReturnArrays(true)
+
+  /** Of the records that match, the first after the cursor. */
+  const seqsOf = (params: FindParams, after: number, limit: number): ReadonlyArray<number> => {
+    const { conditions, values } = conditionsOf(params, params.now)
+    const look = (from: string, ...given: ReadonlyArray<SQLInputValue>) =>
+      asRows(
+        cached(
+          `SELECT seq FROM records ${from} AND ${[...conditions, "seq > ?"].join(" AND ")} ORDER BY seq LIMIT ?`,
+        ).all(...given, ...values, after, limit),
+      ).map(([seq]) => seq as number)
+    // Dead letters and running records are few among many: all of them are looked at, in their index.
+    if (params.state === "dead" || params.reason !== undefined) return look("INDEXED BY dead_letters WHERE state = 4")
+    if (params.state === "running") return look("INDEXED BY running WHERE state = 1")
+    if (params.endedAfter !== undefined || params.endedBefore !== undefined) {
+      return endedGroups(params)
+        .flatMap(({ queue, state, task }) => look(inGroup, queue, task, state))
+        .sort((left, right) => left - right)
+        .slice(0, limit)
     }
-    return counts
+    return look("WHERE true")
+  }
+
+  return (params) => {
+    const after = params.cursor === undefined ? 0 : Number(params.cursor)
+    const seqs = seqsOf(params, after, params.limit + 1)
+    const page = seqs.slice(0, params.limit)
+    return {
+      records: page.map((seq) => toRecord(asRow(read.get(seq))!, params.now)),
+      cursor: seqs.length > page.length ? String(page.at(-1) ?? after) : undefined,
+    }
   }
 }

@@ -58,12 +58,14 @@ const closed = (operation: string): TaskQueueError =>
 export const makeGroupCommit = (options: {
   readonly db: DatabaseSync
   readonly failure: (operation: string, cause: unknown) => TaskQueueError
+  /** Writes what is best written once for all calls of a transaction. */
+  readonly beforeCommit: () => void
   /** Tells what the transaction changed. */
   readonly committed: () => void
   /** Forgets it. */
   readonly rolledBack: () => void
 }): GroupCommit => {
-  const { committed, db, failure, rolledBack } = options
+  const { beforeCommit, committed, db, failure, rolledBack } = options
   const begin = db.prepare("BEGIN IMMEDIATE")
   const commit = db.prepare("COMMIT")
   const retries = makeRetries()
@@ -133,6 +135,7 @@ export const makeGroupCommit = (options: {
         results.push(step.value)
         transaction.steps = undefined
       } while (!transaction.isFull && mayFollow(calls.at(-1)!, pending[calls.length]))
+      beforeCommit()
       commit.run()
     } catch (cause) {
       return rollBack(calls, cause)

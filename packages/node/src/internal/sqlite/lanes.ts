@@ -16,9 +16,21 @@ export interface Candidate {
 const inOrder = (left: Candidate, right: Candidate): number =>
   right.priority - left.priority || left.eta - right.eta || left.seq - right.seq
 
+/** With so many milliseconds of waiting for a point of priority: the smallest is first. */
+const aged = ({ eta, priority }: Candidate, ageing: number): number => eta - priority * ageing
+const byAge =
+  (ageing: number) =>
+  (left: Candidate, right: Candidate): number =>
+    aged(left, ageing) - aged(right, ageing) || left.seq - right.seq
+
 export interface Lanes {
-  /** The first of the queue's ready records that the claim allows, at most `limit`. */
-  readonly ready: (queue: string, params: ClaimParams, limit: number) => ReadonlyArray<Candidate>
+  /** The first of the queue's ready records that the claim allows, at most `limit`, by priority or by ageing. */
+  readonly ready: (
+    queue: string,
+    params: ClaimParams,
+    limit: number,
+    ageing: number | undefined,
+  ) => ReadonlyArray<Candidate>
   /** The earliest eta of the records that the claim allows. */
   readonly firstEta: (queue: string, params: ClaimParams) => number | undefined
 }
@@ -67,34 +79,57 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
     }
   }
 
+  /** By priority, a lane is walked down only as far as it takes to find enough. */
+  const byPriority = (queue: string, params: ClaimParams, limit: number): ReadonlyArray<Candidate> => {
+    const lanes: Array<ReadonlyArray<Candidate>> = []
+    let lane: Array<Candidate> = []
+    let last = ""
+    walk(queue, params, (task, target, { priority, version }) => {
+      const key = `${task}\n${version}\n${target}`
+      if (key !== last) {
+        lane = []
+        lanes.push(lane)
+        last = key
+      }
+      const rows = head.all(
+        queue,
+        task,
+        target,
+        version,
+        priority,
+        params.now,
+        params.now,
+        limit - lane.length,
+      ) as unknown as ReadonlyArray<Candidate>
+      for (const row of rows) lane.push(row)
+      return lane.length < limit ? "down" : "next lane"
+    })
+    if (lanes.length === 1) return lanes[0]!
+    return lanes.flat().sort(inOrder).slice(0, limit)
+  }
+
+  /** By ageing, the head of a run of low priority may be first of all: every run is looked at, as far as it can matter. */
+  const byAgeing = (queue: string, params: ClaimParams, limit: number, ageing: number): ReadonlyArray<Candidate> => {
+    let first: ReadonlyArray<Candidate> = []
+    walk(queue, params, (task, target, { priority, version }) => {
+      const last = first.length < limit ? undefined : first.at(-1)
+      // A millisecond more than the eta that would be as old as the last: large numbers are rounded.
+      const until = last === undefined ? params.now : aged(last, ageing) + priority * ageing + 1
+      // Not a number: both are beyond all numbers.
+      const due = Number.isNaN(until) ? params.now : Math.min(params.now, until)
+      const rows = head.all(queue, task, target, version, priority, due, params.now, limit)
+      if (rows.length > 0) {
+        const found = rows as unknown as ReadonlyArray<Candidate>
+        first = [...first, ...found].sort(byAge(ageing)).slice(0, limit)
+      }
+      return "down"
+    })
+    return first
+  }
+
   return {
-    ready: (queue, params, limit) => {
-      const lanes: Array<ReadonlyArray<Candidate>> = []
-      let lane: Array<Candidate> = []
-      let last = ""
-      walk(queue, params, (task, target, { priority, version }) => {
-        const key = `${task}\n${version}\n${target}`
-        if (key !== last) {
-          lane = []
-          lanes.push(lane)
-          last = key
-        }
-        const rows = head.all(
-          queue,
-          task,
-          target,
-          version,
-          priority,
-          params.now,
-          params.now,
-          limit - lane.length,
-        ) as unknown as ReadonlyArray<Candidate>
-        for (const row of rows) lane.push(row)
-        return lane.length < limit ? "down" : "next lane"
-      })
-      if (lanes.length === 1) return lanes[0]!
-      return lanes.flat().sort(inOrder).slice(0, limit)
-    },
+    ready: (queue, params, limit, ageing) =>
+      ageing === undefined ? byPriority(queue, params, limit) : byAgeing(queue, params, limit, ageing),
     firstEta: (queue, params) => {
       let first: number | undefined
       walk(queue, params, (task, target, { priority, version }) => {

@@ -2,7 +2,7 @@
  * The limits of queues and the state of their token buckets: one row for every queue that was ever configured.
  */
 import type { DatabaseSync } from "node:sqlite"
-import { type QueueLimits, unlimited } from "@outlive/deferred/TaskQueue"
+import { type QueueLimits, unlimited } from "@outlive/deferred/QueueLimits"
 import * as TokenBucket from "@outlive/deferred/TokenBucket"
 import type { Touched } from "./touched.ts"
 
@@ -13,6 +13,7 @@ interface QueueRow {
   readonly max_concurrent: number | null
   readonly tokens: number
   readonly tokens_at: number
+  readonly ageing: number | null
 }
 
 /** What a claim has to keep to. */
@@ -23,6 +24,8 @@ export interface Allowance {
   readonly hasSlot: boolean
   /** When the next rate token is there, or -Infinity without a rate; `undefined`: nothing starts by itself. */
   readonly tokenAt: number | undefined
+  /** As `QueueLimits.ageing`: the order of claims. */
+  readonly ageing: number | undefined
 }
 
 export interface Limits {
@@ -32,6 +35,10 @@ export interface Limits {
   readonly allowance: (queue: string, now: number) => Allowance | undefined
   /** Counts started attempts against the rate, and says what is allowed then. */
   readonly started: (queue: string, count: number, now: number) => Allowance
+  /** When the rate next allows a start: now or later, `undefined` without a rate or when it is 0. */
+  readonly nextTokenAt: (queue: string, now: number) => number | undefined
+  /** How many of the queue's records are running. */
+  readonly running: (queue: string) => number
   /** Whether the queue has a `maxConcurrent`, so that an end makes room for another start. */
   readonly hasSlots: (queue: string) => boolean
 }
@@ -40,10 +47,12 @@ const rateOf = (row: { readonly rate: number | null | undefined; readonly burst:
   row.rate === null || row.rate === undefined ? undefined : { rate: row.rate, burst: row.burst }
 
 export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
-  const find = db.prepare("SELECT paused, rate, burst, max_concurrent, tokens, tokens_at FROM queues WHERE queue = ?")
+  const find = db.prepare(
+    "SELECT paused, rate, burst, max_concurrent, tokens, tokens_at, ageing FROM queues WHERE queue = ?",
+  )
   const write = db.prepare(
-    `INSERT OR REPLACE INTO queues (queue, paused, rate, burst, max_concurrent, tokens, tokens_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT OR REPLACE INTO queues (queue, paused, rate, burst, max_concurrent, tokens, tokens_at, ageing)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
   )
   const spend = db.prepare("UPDATE queues SET tokens = ?, tokens_at = ? WHERE queue = ?")
   const countRunning = db.prepare("SELECT count(*) AS running FROM records WHERE state = 1 AND queue = ?")
@@ -59,19 +68,20 @@ export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
           rate: row.rate ?? undefined,
           burst: row.burst,
           maxConcurrent: row.max_concurrent ?? undefined,
+          ageing: row.ageing ?? undefined,
         }
+  const running = (queue: string): number => (countRunning.get(queue) as { readonly running: number }).running
   const allow = (queue: string, row: QueueRow, bucket: TokenBucket.TokenBucket): Allowance => {
-    if (row.paused === 1 || row.rate === 0) return { count: 0, hasSlot: false, tokenAt: undefined }
+    const ageing = row.ageing ?? undefined
+    if (row.paused === 1 || row.rate === 0) return { count: 0, hasSlot: false, tokenAt: undefined, ageing }
     const rate = rateOf(row)
     const tokens = rate === undefined ? Number.POSITIVE_INFINITY : TokenBucket.available(bucket)
-    const slots =
-      row.max_concurrent === null
-        ? Number.POSITIVE_INFINITY
-        : row.max_concurrent - (countRunning.get(queue) as { readonly running: number }).running
+    const slots = row.max_concurrent === null ? Number.POSITIVE_INFINITY : row.max_concurrent - running(queue)
     return {
       count: Math.max(0, Math.floor(Math.min(tokens, slots))),
       hasSlot: slots > 0,
       tokenAt: rate === undefined ? Number.NEGATIVE_INFINITY : TokenBucket.nextAt(bucket, rate),
+      ageing,
     }
   }
   const refilled = (row: QueueRow, now: number): TokenBucket.TokenBucket => {
@@ -101,6 +111,7 @@ export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
         limits.maxConcurrent ?? null,
         bucket.tokens,
         bucket.at,
+        limits.ageing ?? null,
       )
       touched.waiting(queue)
     },
@@ -115,6 +126,14 @@ export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
       if (row.rate !== null) spend.run(left.tokens, left.at, queue)
       return allow(queue, row, left)
     },
+    nextTokenAt: (queue, now) => {
+      const row = rowOf(queue)
+      const rate = row === undefined ? undefined : rateOf(row)
+      if (row === undefined || rate === undefined || rate.rate === 0) return undefined
+      const at = TokenBucket.nextAt(refilled(row, now), rate)
+      return at === undefined ? undefined : Math.max(now, at)
+    },
+    running,
     hasSlots: (queue) => maxConcurrent.get(queue) !== undefined,
   }
 }

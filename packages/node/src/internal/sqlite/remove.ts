@@ -61,6 +61,9 @@ export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, 
     `DELETE FROM names WHERE (queue, name) IN
        (SELECT queue, name FROM names WHERE until <= ? ORDER BY until LIMIT ?)`,
   )
+  const workers = db.prepare(
+    "DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE until <= ? ORDER BY until LIMIT ?)",
+  )
   const some = function* (statement: StatementSync, before: number, limit: number): Steps<number> {
     let count = 0
     while (count < limit) {
@@ -74,6 +77,7 @@ export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, 
   }
   return function* (now, deadBefore, limit) {
     yield* some(names, now, limit)
+    yield* some(workers, now, limit)
     return (yield* some(kept, now, limit)) + (yield* some(dead, deadBefore, limit))
   }
 }

@@ -9,9 +9,10 @@ import type { DeadReason, NewRecord, TaskRecord, TaskState } from "@outlive/defe
 /** The columns of a whole record, in the order in which `toRecord` reads them. */
 export const columns = `id, queue, task, version, target, state, priority, eta, token, attempt, crashes, max_crashes, keep,
   enqueued_at, expires_at, lease, timeout, lease_until, worker, started_at, first_attempt_at, ended_at, reason,
-  cancel_requested, name, retry, headers, payload, result, failure`
+  cancel_requested, name, retry, headers, payload, result, failure, unique_key,
+  payload_ref, progress`
 
-/** A row of `columns`, from a statement that returns arrays: those are cheaper to make than objects of thirty keys. */
+/** A row of `columns`, from a statement that returns arrays: those are cheaper to make than objects of so many keys. */
 export type Row = ReadonlyArray<SQLOutputValue>
 
 /** What a statement that returns arrays gives; the types of node:sqlite know only its objects. */
@@ -34,10 +35,12 @@ const common = (row: Row) => ({
   version: row[3] as number,
   queue: row[1] as string,
   payload: row[27] as string,
+  payloadRef: orUndefined(row[31]) as string | undefined,
   headers: row[26] === null ? noHeaders : (JSON.parse(row[26] as string) as Record<string, string>),
   priority: row[6] as number,
   eta: row[7] as number,
   name: orUndefined(row[24]) as string | undefined,
+  uniqueKey: orUndefined(row[30]) as string | undefined,
   target: orUndefined(row[4]) as string | undefined,
   expiresAt: orUndefined(row[14]) as number | undefined,
   retry: orUndefined(row[25]) as string | undefined,
@@ -53,6 +56,7 @@ const common = (row: Row) => ({
   reason: orUndefined(row[22]) as DeadReason | undefined,
   result: orUndefined(row[28]) as string | undefined,
   failure: orUndefined(row[29]) as string | undefined,
+  progress: orUndefined(row[32]) as string | undefined,
 })
 
 export const toRecord = (row: Row, now: number): TaskRecord => ({
@@ -74,7 +78,7 @@ export const toClaimed = (row: Row): ClaimedRecord => ({
   token: row[8] as number,
 })
 
-/** What `enqueue` writes of a record, in the order of `newValues`; the rest starts empty. */
+/** What `enqueue` writes of every record, in the order of `newValues`; the rest starts empty. */
 export const newColumns = [
   "queue",
   "task",

@@ -13,6 +13,13 @@ export const applicationId = 0x4f75746c
 /** How `records.state` says it. `scheduled` and `ready` are both waiting: the reader's clock tells them apart. */
 export const State = { waiting: 0, running: 1, succeeded: 2, cancelled: 3, dead: 4 } as const
 
+/**
+ * The tag of a record's last failure; NULL when its text has none. As the index has it, so a query that wants the index
+ * has to say it in these words.
+ */
+export const tagOfFailure =
+  "CASE WHEN json_valid(failure) THEN CASE json_type(failure, '$.tag') WHEN 'text' THEN failure ->> '$.tag' END END"
+
 const migrations: ReadonlyArray<string> = [
   // The indexes are partial, so a record is in few of them at a time: waiting in `waiting`, running in `running`.
   //
@@ -78,6 +85,58 @@ const migrations: ReadonlyArray<string> = [
     tokens REAL NOT NULL,
     tokens_at REAL NOT NULL
   ) STRICT, WITHOUT ROWID;`,
+  // Unique keys, payloads stored apart, progress, ledgers, statistics, workers.
+  //
+  // `unique_while` has the bit 1 << state for each state in which the record holds its key, `holds_key` says whether it
+  // does: the index has nothing to do for records without keys, nor for those that have given theirs up.
+  //
+  // A first attempt that succeeded is told by its record alone: the trigger looks for others only where some can be.
+  // Whoever deletes a record need not think of them.
+  //
+  // `ended` has the groups that `counts` wants, and when; `dead_letters` those of dead letters.
+  `ALTER TABLE records ADD COLUMN unique_key TEXT;
+  ALTER TABLE records ADD COLUMN unique_while INTEGER;
+  ALTER TABLE records ADD COLUMN holds_key INTEGER;
+  ALTER TABLE records ADD COLUMN payload_ref TEXT;
+  ALTER TABLE records ADD COLUMN progress TEXT;
+  CREATE UNIQUE INDEX unique_keys ON records (task, unique_key) WHERE holds_key = 1;
+  CREATE INDEX payload_refs ON records (payload_ref) WHERE payload_ref IS NOT NULL;
+  DROP INDEX ended;
+  CREATE INDEX ended ON records (queue, task, state, ended_at) WHERE state >= 2;
+  CREATE INDEX dead_letters ON records (queue, task, reason, ${tagOfFailure}, ended_at) WHERE state = 4;
+  CREATE TABLE attempts (
+    seq INTEGER NOT NULL,
+    token INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    failure TEXT,
+    PRIMARY KEY (seq, token)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TRIGGER forget_attempts AFTER DELETE ON records
+    WHEN old.token > 1 OR (old.token = 1 AND old.state NOT IN (1, 2))
+    BEGIN DELETE FROM attempts WHERE seq = old.seq; END;
+  CREATE TABLE executed (
+    second INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (second, queue)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    until REAL NOT NULL,
+    info TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX departed ON workers (until);
+  CREATE TABLE payloads (
+    ref TEXT NOT NULL UNIQUE,
+    at REAL NOT NULL,
+    body TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX put ON payloads (at, ref);
+  ALTER TABLE queues ADD COLUMN ageing REAL;`,
 ]
 
 /** The version of a file whose migrations have all been applied. */

@@ -5,7 +5,10 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { ExtendOutcome, Lease, Settlement, SettleOutcome } from "@outlive/deferred/TaskQueue"
 import { type Ending, type Held, heldColumns } from "./ending.ts"
+import type { Executed } from "./executed.ts"
 import type { Steps } from "./groupCommit.ts"
+import type { EndedAttempt } from "./ledger.ts"
+import type { Progress } from "./progress.ts"
 
 export const makeExtend = (
   db: DatabaseSync,
@@ -24,26 +27,32 @@ export const makeExtend = (
 export const makeSettle = (
   db: DatabaseSync,
   ending: Ending,
+  executed: Executed,
+  progress: Progress,
 ): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
   const hold = db.prepare(`SELECT ${heldColumns} FROM records WHERE id = ? AND state = 1 AND token = ?`)
 
   const apply = (record: Held, settlement: Settlement, now: number) => {
+    if (settlement._tag === "Succeed") return ending.succeed(record, settlement.result, now)
     const { attempt, failure } = record
+    const ended: EndedAttempt = {
+      token: settlement.token,
+      outcome: settlement._tag,
+      failure: "failure" in settlement ? settlement.failure : undefined,
+    }
     switch (settlement._tag) {
-      case "Succeed":
-        return ending.succeed(record, settlement.result, now)
       case "Cancel":
-        return ending.cancel(record, now)
+        return ending.cancel(record, now, ended)
       case "Bury": {
         const { reason, result } = settlement
-        return ending.bury(record, { reason, result, failure: settlement.failure ?? failure }, now)
+        return ending.bury(record, { reason, result, failure: settlement.failure ?? failure }, now, ended)
       }
       case "Retry":
-        return ending.waitAgain(record, { eta: settlement.eta, attempt, failure: settlement.failure }, now)
+        return ending.waitAgain(record, { eta: settlement.eta, attempt, failure: settlement.failure }, now, ended)
       case "Snooze":
-        return ending.waitAgain(record, { eta: settlement.eta, attempt: attempt - 1, failure }, now)
+        return ending.waitAgain(record, { eta: settlement.eta, attempt: attempt - 1, failure }, now, ended)
       case "Release":
-        return ending.waitAgain(record, { eta: now, attempt: attempt - 1, failure }, now)
+        return ending.waitAgain(record, { eta: now, attempt: attempt - 1, failure }, now, ended)
     }
   }
 
@@ -51,7 +60,9 @@ export const makeSettle = (
     const record = hold.get(settlement.id, settlement.token) as unknown as Held | undefined
     if (record === undefined) return "LeaseLost"
     ending.letGo(record)
+    if (settlement.progress !== undefined) progress.note(settlement, settlement.progress)
     apply(record, settlement, now)
+    if (settlement._tag !== "Release") executed.add(record.queue, now)
     return "Settled"
   }
 

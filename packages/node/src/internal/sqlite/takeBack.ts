@@ -5,6 +5,7 @@ import type { DatabaseSync } from "node:sqlite"
 import type { AttemptFailure } from "@outlive/deferred/TaskRecord"
 import { type Ending, type Held, heldColumns } from "./ending.ts"
 import type { Steps } from "./groupCommit.ts"
+import type { EndedAttempt } from "./ledger.ts"
 
 /**
  * How many records one claim takes back and buries at the most, so that a claim after a power cut with many thousands
@@ -13,6 +14,7 @@ import type { Steps } from "./groupCommit.ts"
 const most = 1000
 
 interface Lost extends Held {
+  readonly token: number
   readonly worker: string
   readonly crashes: number
   readonly max_crashes: number
@@ -30,7 +32,7 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
      SELECT ${heldColumns
        .split(", ")
        .map((column) => `records.${column}`)
-       .join(", ")}, worker, crashes, max_crashes
+       .join(", ")}, token, worker, crashes, max_crashes
      FROM running CROSS JOIN records ON state = 1 AND records.queue = running.queue AND lease_until <= ?
      WHERE running.queue IS NOT NULL LIMIT ${most}`,
   )
@@ -50,15 +52,16 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
         message: `worker ${record.worker} did not extend its lease`,
       }
       const text = JSON.stringify(failure)
+      const attempt: EndedAttempt = { token: record.token, outcome: "Crash", failure: text }
       crash.run(record.seq)
       ending.letGo(record)
       if (record.cancel_requested === null && record.crashes >= record.max_crashes) {
-        ending.bury(record, { reason: "Crashed", failure: text }, now)
-      } else ending.waitAgain(record, { eta: now, attempt: record.attempt, failure: text }, now)
+        ending.bury(record, { reason: "Crashed", failure: text }, now, attempt)
+      } else ending.waitAgain(record, { eta: now, attempt: record.attempt, failure: text }, now, attempt)
       yield
     }
     for (const record of expired.all(now) as unknown as ReadonlyArray<Held>) {
-      ending.bury(record, { reason: "Expired", failure: record.failure }, now)
+      ending.bury(record, { reason: "Expired", failure: record.failure }, now, undefined)
       yield
     }
   }
