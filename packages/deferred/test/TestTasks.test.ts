@@ -4,7 +4,7 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
-import { TaskQueue } from "@outlive/deferred/TaskQueue"
+import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TestTasks from "@outlive/deferred/testing/TestTasks"
 import * as Worker from "@outlive/deferred/Worker"
 import {
@@ -580,5 +580,356 @@ describe("TestTasks.drain", () => {
         }
       }).pipe(Effect.provide(Layer.fresh(App)))
     },
+  )
+})
+
+describe("faults of TestTasks", () => {
+  it.effect("crash before the handler: it is not called, and the record comes back when its lease has ended", () =>
+    Effect.gen(function* () {
+      const { calls, layer } = yield* counted((_, { attempt, crashes }) => Effect.succeed(`${attempt} ${crashes}`))
+      yield* Effect.gen(function* () {
+        const ref = yield* Greet.defer(ada)
+        yield* TestTasks.crash("beforeHandler")
+        const ran = some(yield* TestTasks.runNext)
+        assert.deepStrictEqual(ran.outcome, { _tag: "Crash", when: "beforeHandler" })
+        assert.strictEqual(ran.exit, undefined)
+        assert.strictEqual(yield* Ref.get(calls), 0)
+        yield* TestClock.adjust(29_999)
+        assert.deepInclude(yield* TestTasks.drain(), { counts: {}, left: 1 })
+        assert.strictEqual(yield* ref.state, "running")
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual((yield* TestTasks.drain()).counts, { Succeed: 1 })
+        assert.strictEqual(yield* ref.await, "2 1")
+      }).pipe(Effect.provide(layer))
+    }),
+  )
+
+  it.effect("crash after the handler: it is called again, with the same id, when the lease has ended", () =>
+    Effect.gen(function* () {
+      const ids: Array<string> = []
+      const App = greeting((_, { id }) => Effect.sync(() => `${ids.push(id)}`), { lease: "1 minute" })
+      yield* Effect.gen(function* () {
+        const ref = yield* Greet.defer(ada)
+        yield* TestTasks.crash("afterHandler")
+        const { counts, ran } = yield* TestTasks.drain({ advance: true })
+        assert.deepStrictEqual(counts, { Crash: 1, Succeed: 1 })
+        assert.deepStrictEqual(ran[0]?.exit, Exit.succeed("1"))
+        assert.deepStrictEqual(ids, [ref.id, ref.id])
+        assert.strictEqual(yield* Clock.currentTimeMillis, 60_000)
+        assert.strictEqual(yield* ref.await, "2")
+      }).pipe(Effect.provide(App))
+    }),
+  )
+
+  it.effect("crash more often than the task allows: the record is dead Crashed", () =>
+    Effect.gen(function* () {
+      const ref = yield* Greet.defer(ada)
+      yield* TestTasks.crash("afterHandler", { times: 4 })
+      const { counts, left } = yield* TestTasks.drain({ advance: true })
+      assert.deepStrictEqual(counts, { Crash: 4 })
+      assert.strictEqual(left, 0)
+      assert.deepInclude(yield* ref.record, { state: "dead", reason: "Crashed", crashes: 4 })
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("lose the lease before the settlement: it changes nothing, and whoever claims next runs the record", () =>
+    Effect.gen(function* () {
+      const ref = yield* Greet.defer(ada)
+      yield* TestTasks.loseLease()
+      assert.deepStrictEqual(some(yield* TestTasks.runNext).outcome, { _tag: "LeaseLost" })
+      assert.deepInclude(yield* ref.record, { state: "ready", attempt: 1, crashes: 1, result: undefined })
+      assert.strictEqual(some(yield* TestTasks.runNext).record.attempt, 2)
+      assert.strictEqual(yield* ref.state, "succeeded")
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("lose the lease when it is extended: the handler hears of it, and its settlement is too late", () =>
+    Effect.gen(function* () {
+      const ref = yield* Greet.defer(ada)
+      yield* TestTasks.loseLease({ when: "extend" })
+      const lost = some(yield* TestTasks.runNext)
+      assert.deepStrictEqual(lost.exit, Exit.succeed("extended: false"))
+      assert.deepStrictEqual(lost.outcome, { _tag: "LeaseLost" })
+      yield* TestTasks.runNext
+      assert.strictEqual(yield* ref.await, "extended: true")
+    }).pipe(
+      Effect.provide(
+        greeting((_, { extend }) => Effect.map(Effect.orDie(extend("1 minute")), (held) => `extended: ${held}`)),
+      ),
+    ),
+  )
+
+  it.effect("deliver twice: the handler runs again with the same id after its success, not after a failure", () =>
+    Effect.gen(function* () {
+      const ids: Array<string> = []
+      const App = greeting((_, { attempt, id }) =>
+        Effect.suspend(() => (attempt === 1 ? Effect.die("boom") : Effect.succeed(`${ids.push(id)}`))),
+      )
+      yield* Effect.gen(function* () {
+        const ref = yield* Greet.defer(ada)
+        yield* TestTasks.deliverTwice()
+        const { counts, ran } = yield* TestTasks.drain({ advance: true })
+        assert.deepStrictEqual(counts, { Retry: 1, LeaseLost: 1, Succeed: 1 })
+        assert.deepStrictEqual(ran[1]?.exit, Exit.succeed("1"))
+        assert.deepStrictEqual(ids, [ref.id, ref.id])
+        assert.strictEqual(yield* ref.await, "2")
+        assert.strictEqual(yield* Clock.currentTimeMillis, 10_000)
+      }).pipe(Effect.provide(App))
+    }),
+  )
+
+  it.effect("fail the driver: the application's own call fails, and nothing was done", () =>
+    Effect.gen(function* () {
+      yield* TestTasks.failDriver("enqueue")
+      const error = yield* Effect.flip(Greet.defer(ada))
+      assert.deepInclude(error, { _tag: "TaskQueueError", operation: "enqueue", isRetryable: true })
+      assert.deepStrictEqual(yield* TestTasks.deferred(Greet), [])
+      yield* Greet.defer(ada)
+      assert.lengthOf(yield* TestTasks.deferred(Greet), 1)
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("lose the driver's answer: the call fails all the same, and was done", () =>
+    Effect.gen(function* () {
+      yield* TestTasks.failDriver("enqueue", { lost: "answer" })
+      yield* Effect.flip(Greet.defer(ada))
+      assert.lengthOf(yield* TestTasks.deferred(Greet), 1)
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("fail the driver with an error of the test's own, for who awaits too", () =>
+    Effect.gen(function* () {
+      const error = new TaskQueueError({ operation: "get", message: "the disk is full", isRetryable: false })
+      const ref = yield* Greet.defer(ada)
+      yield* TestTasks.failDriver("get", { error })
+      assert.strictEqual(yield* Effect.flip(ref.await), error)
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("fail any method of the driver, by its name", () =>
+    Effect.gen(function* () {
+      const queue = yield* TaskQueue
+      const service = new Set(["nextId", "awaitEnded"])
+      const methods = Object.entries(queue).filter(([key, value]) => typeof value === "function" && !service.has(key))
+      assert.isAbove(methods.length, 13)
+      for (const [method, call] of methods) {
+        yield* TestTasks.failDriver(method as TestTasks.DriverMethod)
+        const error = yield* Effect.flip((call as (params: object) => Effect.Effect<never, TaskQueueError>)({}))
+        assert.deepInclude(error, { _tag: "TaskQueueError", operation: method })
+      }
+      assert.deepStrictEqual(yield* TestTasks.faultsLeft, [])
+    }).pipe(Effect.provide(TestTasks.layerQueue)),
+  )
+
+  it.effect("fail the claim: so does who runs the next record, and can try again", () =>
+    Effect.gen(function* () {
+      yield* Greet.defer(ada)
+      yield* TestTasks.failDriver("claim")
+      assert.strictEqual((yield* Effect.flip(TestTasks.drain()))._tag, "TaskQueueError")
+      assert.deepStrictEqual((yield* TestTasks.drain()).counts, { Succeed: 1 })
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("fail a settlement: it is tried again, and the handler is not", () =>
+    Effect.gen(function* () {
+      const { calls, layer } = yield* counted(() => Effect.succeed(""))
+      yield* Effect.gen(function* () {
+        yield* Greet.defer(ada)
+        yield* TestTasks.failDriver("settle", { times: 9 })
+        assert.deepStrictEqual((yield* TestTasks.drain()).counts, { Succeed: 1 })
+        assert.strictEqual(yield* Ref.get(calls), 1)
+      }).pipe(Effect.provide(layer))
+    }),
+  )
+
+  it.effect("fail every settlement: the record runs again when its lease has ended", () =>
+    Effect.gen(function* () {
+      yield* Greet.defer(ada)
+      const outage = Effect.gen(function* () {
+        yield* TestTasks.failDriver("settle", { times: "always" })
+        return some(yield* TestTasks.runNext).outcome
+      })
+      assert.strictEqual((yield* Effect.scoped(outage))._tag, "Unsettled")
+      const { counts, ran } = yield* TestTasks.drain({ advance: true })
+      assert.deepStrictEqual(counts, { Succeed: 1 })
+      assert.deepInclude(ran[0]?.record, { attempt: 2, crashes: 1 })
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("slow the driver down: by the clock, for the application and, when it may move it, for the drain", () =>
+    Effect.gen(function* () {
+      yield* TestTasks.slowDriver("enqueue", "5 seconds")
+      const fiber = yield* Effect.forkChild(Greet.defer(ada))
+      yield* TestClock.adjust(4_999)
+      assert.deepStrictEqual(yield* TestTasks.deferred(Greet), [])
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(fiber)
+      yield* TestTasks.slowDriver("claim", "1 second")
+      yield* TestTasks.slowDriver("settle", "2 seconds")
+      assert.deepStrictEqual((yield* TestTasks.drain({ advance: true })).counts, { Succeed: 1 })
+      assert.strictEqual(yield* Clock.currentTimeMillis, 8_000)
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("strike as often as planned, and only the task they are for", () => {
+    const App = TestTasks.layer({ tasks: [Greet, Notify] }).pipe(
+      Layer.provide(
+        Layer.merge(
+          Greet.toLayer(hello),
+          Notify.toLayer(() => Effect.void),
+        ),
+      ),
+    )
+    return Effect.gen(function* () {
+      yield* TestTasks.loseLease({ task: Notify, times: 2 })
+      yield* Greet.defer(ada)
+      const { id } = yield* Notify.defer({ text: "" })
+      const { ran } = yield* TestTasks.drain()
+      assert.deepStrictEqual(
+        ran.map(({ outcome, record }) => `${record.task} ${outcome._tag}`),
+        ["Greet Succeed", "Notify LeaseLost", "Notify LeaseLost", "Notify Succeed"],
+      )
+      const struck = yield* TestTasks.faults
+      assert.deepStrictEqual(
+        struck.map(({ at, fault, id, task }) => [fault._tag, at, id, task]),
+        [
+          ["LoseLease", 0, id, "Notify"],
+          ["LoseLease", 0, id, "Notify"],
+        ],
+      )
+    }).pipe(Effect.provide(App))
+  })
+
+  it.effect("end with their scope when they are for always", () =>
+    Effect.gen(function* () {
+      const outage = TestTasks.failDriver("enqueue", { times: "always" })
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* outage
+          for (let call = 0; call < 3; call++) yield* Effect.flip(Greet.defer(ada))
+        }),
+      )
+      yield* Greet.defer(ada)
+      assert.lengthOf(yield* TestTasks.faults, 3)
+    }).pipe(Effect.provide(TestTasks.layerQueue)),
+  )
+
+  it.effect("are told when they did not strike, so that a test proves what it means to", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* TestTasks.faultsLeft, [])
+      yield* TestTasks.crash("afterHandler", { times: 3, task: Greet })
+      yield* TestTasks.deliverTwice({ times: "always" })
+      yield* TestTasks.failDriver("enqueue", { times: "always" })
+      yield* Effect.flip(Greet.defer(ada))
+      const left = yield* TestTasks.faultsLeft
+      assert.deepStrictEqual(left, [
+        { fault: { _tag: "Crash", when: "afterHandler", tasks: ["Greet"] }, left: 3 },
+        { fault: { _tag: "DeliverTwice", tasks: undefined }, left: "always" },
+      ])
+    }).pipe(Effect.scoped, Effect.provide(greeting(hello))),
+  )
+
+  it.effect.each([0, -1, 0.5, Number.NaN])("are refused with %d times", (times) =>
+    Effect.gen(function* () {
+      const exit = yield* Effect.exit(TestTasks.loseLease({ times }))
+      assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "times must be a whole number above 0")
+    }).pipe(Effect.provide(TestTasks.layerQueue)),
+  )
+
+  it.effect("do not keep a test that gives up from giving its record back", () =>
+    Effect.gen(function* () {
+      const running = yield* Latch.make()
+      yield* Effect.gen(function* () {
+        const ref = yield* Greet.defer(ada)
+        yield* TestTasks.failDriver("settle", { times: "always" })
+        yield* TestTasks.slowDriver("settle", "1 hour", { times: "always" })
+        const fiber = yield* Effect.forkChild(TestTasks.runNext)
+        yield* running.await
+        yield* Fiber.interrupt(fiber)
+        assert.deepInclude(yield* ref.record, { state: "ready", attempt: 0 })
+      }).pipe(Effect.scoped, Effect.provide(greeting(() => Effect.andThen(running.open, Effect.never))))
+    }),
+  )
+})
+
+describe("faults of TestTasks, with a real worker on the queue", () => {
+  /** Lets the worker's fibers come to rest before and after time passes. */
+  const pass = (millis: number) => {
+    const rest = Effect.repeat(Effect.yieldNow, { times: 100 })
+    return rest.pipe(Effect.andThen(TestClock.adjust(millis)), Effect.andThen(rest))
+  }
+  const working = (handler: GreetHandler) =>
+    Worker.layer({ tasks: [Greet], lease: "30 seconds" }).pipe(
+      Layer.provide(Greet.toLayer(handler)),
+      Layer.provideMerge(TestTasks.layerQueue),
+      Layer.provide(Instance.layerBackend()),
+    )
+
+  it.effect.each([
+    ["crash before the handler", TestTasks.crash("beforeHandler"), 1],
+    ["crash after the handler", TestTasks.crash("afterHandler"), 2],
+  ] as const)("%s: the record runs again when its lease has ended", ([_, fault, expected]) =>
+    Effect.gen(function* () {
+      const ids: Array<string> = []
+      yield* Effect.gen(function* () {
+        yield* fault
+        const ref = yield* Greet.defer(ada)
+        yield* pass(29_999)
+        assert.strictEqual(yield* ref.state, "running")
+        assert.lengthOf(ids, expected - 1)
+        yield* pass(10_001)
+        assert.strictEqual(yield* ref.await, String(expected))
+        assert.deepInclude(yield* ref.record, { attempt: 2, crashes: 1 })
+        assert.deepStrictEqual(yield* TestTasks.faultsLeft, [])
+      }).pipe(Effect.provide(working((_, { id }) => Effect.sync(() => `${ids.push(id)}`))))
+    }),
+  )
+
+  it.effect.each([
+    ["the lease is lost", TestTasks.loseLease()],
+    ["the record is delivered twice", TestTasks.deliverTwice()],
+  ] as const)("%s: the handler runs a second time with the same id", ([_, fault]) =>
+    Effect.gen(function* () {
+      const ids: Array<string> = []
+      yield* Effect.gen(function* () {
+        yield* fault
+        const ref = yield* Greet.defer(ada)
+        yield* pass(0)
+        assert.strictEqual(yield* ref.await, "2")
+        assert.deepStrictEqual(ids, [ref.id, ref.id])
+      }).pipe(Effect.provide(working((_, { id }) => Effect.sync(() => `${ids.push(id)}`))))
+    }),
+  )
+
+  it.effect("the lease is lost at a heartbeat: the handler is interrupted, and runs again", () =>
+    Effect.gen(function* () {
+      const interrupted = yield* Ref.make(0)
+      const handler: GreetHandler = (_, { attempt }) =>
+        attempt === 1
+          ? Effect.never.pipe(Effect.onInterrupt(() => Ref.update(interrupted, (n) => n + 1)))
+          : Effect.succeed(`attempt ${attempt}`)
+      yield* Effect.gen(function* () {
+        const ref = yield* Greet.defer(ada)
+        yield* TestTasks.loseLease({ when: "extend" })
+        yield* pass(10_000)
+        yield* pass(10_000)
+        assert.strictEqual(yield* Ref.get(interrupted), 1)
+        assert.strictEqual(yield* ref.await, "attempt 2")
+      }).pipe(Effect.provide(working(handler)))
+    }),
+  )
+
+  it.effect("the driver fails: the worker goes on until it works again, and runs the handler once", () =>
+    Effect.gen(function* () {
+      const ids: Array<string> = []
+      yield* Effect.gen(function* () {
+        const ref = yield* Greet.defer(ada)
+        yield* TestTasks.failDriver("claim", { times: 2 })
+        yield* TestTasks.failDriver("settle", { times: 2 })
+        for (let n = 0; n < 10; n++) yield* pass(1_000)
+        assert.strictEqual(yield* ref.await, "1")
+        assert.deepStrictEqual(yield* TestTasks.faultsLeft, [])
+      }).pipe(Effect.provide(working((_, { id }) => Effect.sync(() => `${ids.push(id)}`))))
+    }),
   )
 })
