@@ -1,12 +1,16 @@
 /**
- * Everything in `@outlive/deferred`, one namespace a module. Each is also an entry of its own: `@outlive/deferred/DeferOptions`.
+ * Everything in `@outlive/deferred`, one namespace a module. Each is also an entry of its own: `@outlive/deferred/DeadLetterFilter`.
  *
  * Written by `node scripts/boundaries.mjs --write`.
  *
  * @since 0.1.0
  */
+export * as DeadLetterFilter from "./DeadLetterFilter.ts"
+export * as DeadLetters from "./DeadLetters.ts"
 export * as DeferOptions from "./DeferOptions.ts"
+export * as Explanation from "./Explanation.ts"
 export * as Outcome from "./Outcome.ts"
+export * as PayloadStore from "./PayloadStore.ts"
 export * as QueueConfig from "./QueueConfig.ts"
 export * as QueueDefaults from "./QueueDefaults.ts"
 export * as QueueLimits from "./QueueLimits.ts"
@@ -14,6 +18,7 @@ export * as RetryPolicy from "./RetryPolicy.ts"
 export * as Task from "./Task.ts"
 export * as TaskContext from "./TaskContext.ts"
 export * as TaskFailure from "./TaskFailure.ts"
+export * as TaskGroup from "./TaskGroup.ts"
 export * as TaskHandler from "./TaskHandler.ts"
 export * as TaskId from "./TaskId.ts"
 export * as TaskQueue from "./TaskQueue.ts"

@@ -14,7 +14,7 @@ export type Selection = TaskId | Iterable<TaskId> | DeadLetterFilter | "all"
 /** Does something to what is selected. */
 export const bulk = Effect.fnUntraced(function* (
   selection: Selection,
-  { limit = Number.POSITIVE_INFINITY }: BulkOptions = {},
+  { limit = Number.POSITIVE_INFINITY }: { readonly limit?: number | undefined } = {},
   apply: (queue: TaskQueue["Service"]) => Apply<TaskQueueError>,
 ) {
   const queue = yield* TaskQueue

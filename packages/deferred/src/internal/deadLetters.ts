@@ -34,8 +34,9 @@ const momentOf = Effect.fnUntraced(function* (field: string, moment: Moment | un
   if (moment === undefined) return undefined
   if (DateTime.isDateTime(moment)) return moment.epochMilliseconds
   const ago = yield* finite(field, moment)
-  // Ends are whole milliseconds: one is at or after a time exactly when it is so for the next whole one.
-  return Math.ceil(now - ago)
+  // Ends are whole milliseconds: one is at or after a time exactly when it is so for the next whole one. The calendar
+  // begins where a DateTime can begin.
+  return Math.max(-8.64e15, Math.ceil(now - ago))
 })
 
 /** The filter with its times ago as points in time, so that they stay where they are from page to page. */
