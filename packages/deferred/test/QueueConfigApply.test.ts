@@ -211,6 +211,19 @@ describe("QueueConfig.layer", () => {
     }).pipe(Effect.provide(queues.pipe(Layer.provideMerge(onMemory().layer))))
   })
 
+  it.effect("gives its defaults to the layers that it is provided to", () => {
+    const seen: Array<string | undefined> = []
+    const workers = Layer.effectDiscard(
+      Effect.map(QueueDefaults, (defaults) => seen.push(defaults.get("mail")?.target)),
+    )
+    const queues = QueueConfig.layer(QueueConfig.make({ mail: { target: "v2" } }))
+    const app = workers.pipe(Layer.provideMerge(queues), Layer.provideMerge(onMemory().layer))
+    return Effect.gen(function* () {
+      yield* Effect.provide(Effect.void, app)
+      assert.deepStrictEqual(seen, ["v2"])
+    })
+  })
+
   it.effect("keeps the defaults of programs apart", () => {
     const { layer } = onMemory()
     const queues = QueueConfig.layer(QueueConfig.make({ mail: { retry } })).pipe(Layer.provideMerge(layer))

@@ -9,6 +9,7 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as QueueConfigFile from "@outlive/node/QueueConfigFile"
+import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect, Layer } from "effect"
 
 const folder = Effect.acquireRelease(
@@ -160,6 +161,20 @@ describe("QueueConfigFile.layer", () => {
         const retry = RetryPolicy.appEngine({ retryLimit: 7, ageLimit: "2 days" })
         assert.deepStrictEqual((yield* QueueDefaults).get("mail"), { retry, target: undefined })
       }).pipe(Effect.provide(layer))
+    }),
+  )
+
+  it.effect("finds nothing to change when a second program starts on the same storage", () =>
+    Effect.gen(function* () {
+      const file = yield* written("queue.yaml", yaml)
+      const storage = () => TaskQueueSqlite.layer({ filename: join(file, "..", "tasks.db") })
+      const first = yield* Effect.provide(Effect.flatMap(QueueConfigFile.load(file), QueueConfig.apply), storage())
+      assert.deepStrictEqual(
+        first.map(({ field, queue }) => `${queue} ${field}`),
+        ["mail rate", "mail burst", "images maxConcurrent", "images ageing", "images paused"],
+      )
+      const again = yield* Effect.provide(Effect.flatMap(QueueConfigFile.load(file), QueueConfig.apply), storage())
+      assert.deepStrictEqual(again, [])
     }),
   )
 
