@@ -94,6 +94,11 @@ describe("QueueConfigFile.load", () => {
     { line: 2, text: "\n- queue\n", message: "queue configuration: it must be a set of fields, and is a list" },
     { line: 1, text: "queue", message: 'queue configuration: it must be a set of fields, and is "queue"' },
     { line: 2, text: "queue:\n- &a { name: a, rate: 5 }\n- *a\n", message: "queue a: rate must be" },
+    {
+      line: 4,
+      text: "queue:\n- name: a\n  retry_parameters: &slow\n    max_doublings: 1\n- { name: b, mode: pull, retry_parameters: *slow }",
+      message: "queue b: retry_parameters.max_doublings must not be there",
+    },
     { line: 1, text: `${defaults}queue:\n`, message: "defaults is no field here" },
     {
       line: 3,
