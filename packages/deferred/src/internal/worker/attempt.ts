@@ -33,10 +33,17 @@ export interface Known {
   readonly traced: boolean
 }
 
-/** A record under way in this worker. */
-export interface Slot extends Speaking {
-  readonly known: Known
+/** What must be known of an attempt to settle it. */
+export interface Settling {
+  readonly record: ClaimedRecord
+  readonly known: { readonly task: Task.Any; readonly handler: Pick<TaskHandler, "encodeExit"> }
   /** Who wants the attempt to end, once somebody does. */
+  readonly stop: Outcome.Stop | undefined
+}
+
+/** A record under way in this worker. */
+export interface Slot extends Settling, Speaking {
+  readonly known: Known
   stop: Outcome.Stop | undefined
   /** Interrupts the attempt's fiber; set when it runs. */
   interrupt: () => void
@@ -81,7 +88,11 @@ const loaded = (
 const withProgress = ({ progress }: Slot, settlement: Settlement | undefined): Settlement | undefined =>
   progress === undefined || settlement === undefined ? settlement : { ...settlement, progress }
 
-const settlementOf = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Effect<Settlement | undefined> => {
+/** The settlement of an attempt that ended so; `undefined` when nothing may be written. */
+export const settlementOf = (
+  slot: Settling,
+  exit: Exit.Exit<unknown, unknown>,
+): Effect.Effect<Settlement | undefined> => {
   if (exit._tag === "Failure" || slot.stop !== undefined || slot.known.task.settings.keep === 0) {
     return settlementOfAny(slot, exit)
   }
@@ -95,7 +106,7 @@ const settlementOf = (slot: Slot, exit: Exit.Exit<unknown, unknown>): Effect.Eff
 
 const logSuccess = Effect.logDebug("task succeeded")
 
-const settlementOfAny = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit<unknown, unknown>) {
+const settlementOfAny = Effect.fnUntraced(function* (slot: Settling, exit: Exit.Exit<unknown, unknown>) {
   const { known, record } = slot
   const { settings } = known.task
   const lease = { id: record.id, token: record.token }
@@ -160,7 +171,7 @@ const settlementOfAny = Effect.fnUntraced(function* (slot: Slot, exit: Exit.Exit
 })
 
 const bury = Effect.fnUntraced(function* (
-  slot: Slot,
+  slot: Settling,
   exit: Exit.Exit<unknown, unknown>,
   reason: Extract<Settlement, { _tag: "Bury" }>["reason"],
   failure: AttemptFailure,
@@ -180,7 +191,7 @@ const bury = Effect.fnUntraced(function* (
 
 /** The record's own policy, else the rule's, the task's, the queue's (Q88: whole, never merged). */
 const retryDelay = Effect.fnUntraced(function* (
-  slot: Slot,
+  slot: Settling,
   outcome: Extract<Outcome.Outcome, { _tag: "Retry" }>,
   now: number,
 ) {
