@@ -25,8 +25,10 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { type Endings, makeEndings } from "./internal/endings.ts"
+import { makeTaskEvents } from "./internal/taskEvents.ts"
 import { PayloadStore } from "./PayloadStore.ts"
 import type { QueueLimits, QueueStatistics } from "./QueueLimits.ts"
+import type { TaskEvents } from "./TaskEvent.ts"
 import { makeGenerator, type TaskId } from "./TaskId.ts"
 import type { Attempt, DeadReason, NewRecord, TaskRecord, TaskState } from "./TaskRecord.ts"
 import type { WorkerInfo } from "./WorkerInfo.ts"
@@ -362,6 +364,8 @@ export class TaskQueue extends Context.Service<
      * waiters cost one subscription and one batched look, on every hint and every second by `Clock`.
      */
     readonly awaitEnded: (id: TaskId) => Effect.Effect<TaskRecord | undefined, TaskQueueError>
+    /** What this process does with the queue's records, told to subscribers and to the metrics. */
+    readonly events: TaskEvents
   }
 >()("outlive/deferred/TaskQueue") {}
 
@@ -376,7 +380,8 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<TaskQueue["Service"], never, Scope.Scope> {
   const endings: Endings = yield* makeEndings(driver)
   const payloads = Option.getOrElse(yield* Effect.serviceOption(PayloadStore), () => driver.payloads)
-  return TaskQueue.of({ ...driver, payloads, nextId: makeGenerator(), awaitEnded: endings.await })
+  const events = makeTaskEvents(yield* Effect.context<never>())
+  return TaskQueue.of({ ...driver, payloads, nextId: makeGenerator(), awaitEnded: endings.await, events })
 })
 
 /**

@@ -31,6 +31,7 @@ export const defer = Effect.fnUntraced(function* (task: Task.Any, input: unknown
   const record = yield* toRecord(queue, task, input, options, now)
   const [outcome] = yield* queue.enqueue({ records: [record], now })
   yield* discardUnused(queue, [record], [outcome])
+  if (outcome !== undefined) queue.events.deferred(record, outcome)
   const error = refusal(record, outcome)
   if (error !== undefined) return yield* Effect.fail(error)
   return deferredRef(queue, task, outcome)
@@ -47,6 +48,7 @@ export const deferAll = Effect.fnUntraced(function* (
   for (const input of inputs) records.push(yield* toRecord(queue, task, input, optionsOf(input, records.length), now))
   const outcomes = yield* queue.enqueue({ records, now })
   yield* discardUnused(queue, records, outcomes)
+  for (const [index, outcome] of outcomes.entries()) queue.events.deferred(records[index]!, outcome)
   return records.map((record, index) => {
     const outcome = outcomes[index]
     const error = refusal(record, outcome)

@@ -249,7 +249,14 @@ const traced = (
         : { root: true, links: [{ span: caller, attributes: {} }] }
   return Effect.withSpan(work, record.task, {
     kind: "consumer",
-    attributes: { "outlive.queue": record.queue, "outlive.task.id": record.id, "outlive.attempt": record.attempt },
+    attributes: {
+      "messaging.system": "outlive",
+      "messaging.operation.type": "process",
+      "messaging.destination.name": record.queue,
+      "messaging.message.id": record.id,
+      "outlive.task.name": record.task,
+      "outlive.attempt": record.attempt,
+    },
     captureStackTrace: false,
     ...lineage,
   })

@@ -45,6 +45,7 @@ export const makeCrew = Effect.fnUntraced(function* (
   const slots = new Set<Slot>()
   const idle = yield* Latch.make(true)
   const answers = makeAnswers()
+  const clock = yield* Effect.clockWith(Effect.succeed)
   const settlements = yield* makeSettlements(queue, { withinMillis: lease, answers })
   const progressed = yield* makeProgress(queue)
   let finished = 0
@@ -64,6 +65,8 @@ export const makeCrew = Effect.fnUntraced(function* (
     slots.add(slot)
     idle.closeUnsafe()
     lane.running++
+    const begun = clock.currentTimeMillisUnsafe()
+    queue.events.started(record, options.id, begun)
     // Starts here and now: no fiber waits for its turn, and none is ever parked on a semaphore.
     const fiber = runAttempt(queue, slot)
     slot.interrupt = () => fiber.interruptUnsafe()
@@ -76,7 +79,9 @@ export const makeCrew = Effect.fnUntraced(function* (
       finished++
       finishedInAll++
       // `runAttempt` does not fail; should it, a lease that expires is a record found again.
-      if (exit._tag === "Success" && exit.value !== undefined) settlements.push(exit.value)
+      const settlement = exit._tag === "Success" ? exit.value : undefined
+      queue.events.ended(record, options.id, settlement, clock.currentTimeMillisUnsafe() - begun)
+      if (settlement !== undefined) settlements.push(settlement)
       dispatch(lane)
       claims.wake()
       if (slots.size === 0) idle.openUnsafe()

@@ -1,0 +1,105 @@
+/**
+ * What happens to tasks in this process, as a stream of events (`TaskQueue.events`) and as metrics, from one place.
+ *
+ * The metrics follow OpenTelemetry's conventions for messaging where those have a name; their attributes are
+ * `messaging.system` (`outlive`), `messaging.destination.name` (the queue) and `outlive.task.name`, and those said below.
+ * Payloads are in neither events nor metrics.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { TaskId } from "./TaskId.ts"
+import type { EnqueueOutcome, Settlement } from "./TaskQueue.ts"
+import type { AttemptFailure, DeadReason, NewRecord, TaskRecord } from "./TaskRecord.ts"
+
+/** @since 0.1.0 */
+export type TaskEvent =
+  /** `defer` had its answer; `id` is the record that has the name or the key, where the record itself was not stored. */
+  | {
+      readonly _tag: "Deferred"
+      readonly id: TaskId
+      readonly task: string
+      readonly queue: string
+      readonly outcome: EnqueueOutcome["_tag"]
+    }
+  /** A handler begins; `waited` since the record was due. */
+  | {
+      readonly _tag: "Started"
+      readonly id: TaskId
+      readonly task: string
+      readonly queue: string
+      readonly worker: string
+      readonly attempt: number
+      readonly waited: Duration.Duration
+    }
+  /**
+   * An attempt has ended, finalizers run; its settlement is on the way to the queue. `Abandoned`: the lease was lost, and
+   * nothing is written.
+   */
+  | {
+      readonly _tag: "Ended"
+      readonly id: TaskId
+      readonly task: string
+      readonly queue: string
+      readonly worker: string
+      readonly attempt: number
+      readonly outcome: Settlement["_tag"] | "Abandoned"
+      readonly took: Duration.Duration
+      /** Of `Bury`. */
+      readonly reason: DeadReason | undefined
+      /** Of `Retry` and `Bury`. */
+      readonly failure: AttemptFailure | undefined
+    }
+
+/**
+ * Where events come from and go to.
+ *
+ * @since 0.1.0
+ */
+export interface TaskEvents {
+  /** The events from the moment on that this effect returned. Who is behind by more than 1,024 loses the oldest. */
+  readonly subscribe: Effect.Effect<Stream.Stream<TaskEvent>, never, Scope.Scope>
+  /** For whoever defers ... */
+  readonly deferred: (record: NewRecord, outcome: EnqueueOutcome) => void
+  /** ... and for whoever runs records. */
+  readonly started: (record: TaskRecord, worker: string, now: number) => void
+  readonly ended: (record: TaskRecord, worker: string, settlement: Settlement | undefined, millis: number) => void
+}
+
+/** Records given to the queue, by `outlive.outcome`. @since 0.1.0 */
+export const sent = Metric.counter("messaging.client.sent.messages", {
+  description: "Tasks deferred",
+  incremental: true,
+})
+
+const seconds = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 7200]
+
+/**
+ * Seconds that attempts took, by `outlive.outcome`, and `error.type` of those that failed. Its count is that of the
+ * attempts.
+ *
+ * @since 0.1.0
+ */
+export const processDuration = Metric.histogram("messaging.process.duration", {
+  description: "Duration of attempts in seconds",
+  boundaries: seconds,
+})
+
+/** Seconds from the time at which records were due until their attempt began. @since 0.1.0 */
+export const waitDuration = Metric.histogram("outlive.task.wait.duration", {
+  description: "Seconds that due tasks waited for their attempt",
+  boundaries: seconds,
+})
+
+/** Dead letters made, by `outlive.reason` and `error.type`. @since 0.1.0 */
+export const deadLetters = Metric.counter("outlive.task.dead_letters", {
+  description: "Dead letters made",
+  incremental: true,
+})
+
+/** Attempts under way in this process. @since 0.1.0 */
+export const active = Metric.gauge("outlive.task.active", { description: "Attempts under way" })
