@@ -210,6 +210,17 @@ describe("TestTasks.runNext", () => {
     },
   )
 
+  it.effect("gives what a crash left behind its place in that order", () =>
+    Effect.gen(function* () {
+      yield* TestTasks.crash("beforeHandler")
+      const { id } = yield* Greet.defer(ada, { queue: "b", priority: 1 })
+      yield* TestTasks.runNext
+      yield* Greet.defer(ada, { queue: "a" })
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual(some(yield* TestTasks.runNext).record.id, id)
+    }).pipe(Effect.provide(greeting(hello))),
+  )
+
   it.effect("leaves alone what is paused, limited, another task's or of a newer version", () =>
     Effect.gen(function* () {
       const Newer = Task.make("Greet", {
@@ -369,9 +380,12 @@ describe("TestTasks.drain", () => {
     Effect.gen(function* () {
       yield* Greet.defer(ada, { delay: "1 hour" })
       yield* Greet.defer(ada, { delay: "2 hours" })
-      yield* Greet.defer(ada, { delay: 7_200_001 })
-      assert.deepInclude(yield* TestTasks.drain({ advance: "2 hours" }), { counts: { Succeed: 2 }, left: 1 })
+      yield* Greet.defer(ada, { delay: "4 hours" })
+      assert.deepInclude(yield* TestTasks.drain({ advance: 7_199_999 }), { counts: { Succeed: 1 }, left: 2 })
+      assert.deepInclude(yield* TestTasks.drain({ advance: 1 }), { counts: { Succeed: 1 }, left: 1 })
       assert.strictEqual(yield* Clock.currentTimeMillis, 7_200_000)
+      assert.deepInclude(yield* TestTasks.drain({ advance: "1 hour" }), { counts: {}, left: 1 })
+      assert.strictEqual(yield* Clock.currentTimeMillis, 10_800_000)
     }).pipe(Effect.provide(greeting(hello))),
   )
 
@@ -481,6 +495,17 @@ describe("TestTasks.drain", () => {
         assert.strictEqual(yield* Clock.currentTimeMillis, 61_000)
       }).pipe(Effect.provide(App))
     }),
+  )
+
+  it.effect("does not move the clock while a handler sleeps unless asked to: it might wait under a timeout", () =>
+    Effect.gen(function* () {
+      yield* Greet.defer(ada, { delay: "1 hour" })
+      const fiber = yield* Effect.forkChild(TestTasks.drain({ advance: true }))
+      for (let turn = 0; turn < 200; turn++) yield* Effect.yieldNow
+      assert.strictEqual(yield* Clock.currentTimeMillis, 3_600_000)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual((yield* Fiber.join(fiber)).counts, { Succeed: 1 })
+    }).pipe(Effect.provide(greeting(() => Effect.as(Effect.sleep("1 minute"), "")))),
   )
 
   it.effect("waits for a handler that waits for somebody else, and does not move the clock for it", () =>
