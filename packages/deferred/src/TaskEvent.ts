@@ -13,8 +13,7 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { TaskId } from "./TaskId.ts"
-import type { EnqueueOutcome, Settlement } from "./TaskQueue.ts"
-import type { AttemptFailure, DeadReason, NewRecord, TaskRecord } from "./TaskRecord.ts"
+import type { Attempt, AttemptFailure, DeadReason, TaskRecord } from "./TaskRecord.ts"
 
 /** @since 0.1.0 */
 export type TaskEvent =
@@ -24,7 +23,7 @@ export type TaskEvent =
       readonly id: TaskId
       readonly task: string
       readonly queue: string
-      readonly outcome: EnqueueOutcome["_tag"]
+      readonly outcome: "Inserted" | "Existing" | "Replaced" | "Duplicate" | "Tombstoned"
     }
   /** A handler begins; `waited` since the record was due. */
   | {
@@ -47,7 +46,7 @@ export type TaskEvent =
       readonly queue: string
       readonly worker: string
       readonly attempt: number
-      readonly outcome: Settlement["_tag"] | "Abandoned"
+      readonly outcome: Exclude<Attempt["outcome"], "Crash"> | "Abandoned"
       readonly took: Duration.Duration
       /** Of `Bury`. */
       readonly reason: DeadReason | undefined
@@ -64,10 +63,22 @@ export interface TaskEvents {
   /** The events from the moment on that this effect returned. Who is behind by more than 1,024 loses the oldest. */
   readonly subscribe: Effect.Effect<Stream.Stream<TaskEvent>, never, Scope.Scope>
   /** For whoever defers ... */
-  readonly deferred: (record: NewRecord, outcome: EnqueueOutcome) => void
+  readonly deferred: (
+    record: Pick<TaskRecord, "id" | "task" | "queue">,
+    outcome: { readonly _tag: Extract<TaskEvent, { readonly _tag: "Deferred" }>["outcome"]; readonly id?: TaskId },
+  ) => void
   /** ... and for whoever runs records. */
   readonly started: (record: TaskRecord, worker: string, now: number) => void
-  readonly ended: (record: TaskRecord, worker: string, settlement: Settlement | undefined, millis: number) => void
+  /** Without a settlement it was abandoned. */
+  readonly ended: (record: TaskRecord, worker: string, settlement: Settled | undefined, millis: number) => void
+}
+
+/** What is told of a settlement. @since 0.1.0 */
+export interface Settled {
+  readonly _tag: Exclude<Attempt["outcome"], "Crash">
+  readonly reason?: DeadReason
+  /** JSON text of `AttemptFailure`. */
+  readonly failure?: string | undefined
 }
 
 /** Records given to the queue, by `outlive.outcome`. @since 0.1.0 */

@@ -6,7 +6,6 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Metric from "effect/Metric"
 import * as TaskEvent from "../TaskEvent.ts"
-import type { Settlement } from "../TaskQueue.ts"
 import type { AttemptFailure } from "../TaskRecord.ts"
 
 type Counter = typeof TaskEvent.sent
@@ -25,7 +24,7 @@ export const makeTaskEvents = (application: Context.Context<never>): TaskEvent.T
     deferred: (record, outcome) => {
       sent(record, outcome._tag, undefined).updateUnsafe(1, application)
       const { queue, task } = record
-      const id = "id" in outcome ? outcome.id : record.id
+      const id = outcome.id ?? record.id
       tell(() => ({ _tag: "Deferred", id, task, queue, outcome: outcome._tag }))
     },
     started: (record, worker, now) => {
@@ -38,7 +37,7 @@ export const makeTaskEvents = (application: Context.Context<never>): TaskEvent.T
     ended: (record, worker, settlement, millis) => {
       const outcome = settlement?._tag ?? "Abandoned"
       const failure = failureOf(settlement)
-      const reason = settlement?._tag === "Bury" ? settlement.reason : undefined
+      const reason = settlement?.reason
       processDuration(record, outcome, failure?.tag).updateUnsafe(millis / 1000, application)
       active(record, undefined, undefined).modifyUnsafe(-1, application)
       if (reason !== undefined) deadLetters(record, reason, failure?.tag).updateUnsafe(1, application)
@@ -49,10 +48,8 @@ export const makeTaskEvents = (application: Context.Context<never>): TaskEvent.T
   }
 }
 
-const failureOf = (settlement: Settlement | undefined): AttemptFailure | undefined =>
-  settlement !== undefined && "failure" in settlement && settlement.failure !== undefined
-    ? (JSON.parse(settlement.failure) as AttemptFailure)
-    : undefined
+const failureOf = (settlement: TaskEvent.Settled | undefined): AttemptFailure | undefined =>
+  settlement?.failure === undefined ? undefined : (JSON.parse(settlement.failure) as AttemptFailure)
 
 /** How many combinations of attributes a metric has at the most: error tags come from applications. */
 const most = 1000
@@ -60,11 +57,14 @@ const most = 1000
 /** A metric with its attributes, made once for each combination of them. */
 const attributed = <M extends Counter | Histogram | typeof TaskEvent.active>(metric: M) => {
   const made = new Map<string, M>()
+  // Mostly the same as the last time, and then not even a key has to be made.
+  let last: { queue: string; task: string; kind: string | undefined; error: string | undefined; metric: M } | undefined
   return (
     { queue, task }: { readonly queue: string; readonly task: string },
     kind: string | undefined,
     error: string | undefined,
   ): M => {
+    if (last?.queue === queue && last.task === task && last.kind === kind && last.error === error) return last.metric
     const key = `${queue}\n${task}\n${kind}\n${error}`
     let found = made.get(key)
     if (found === undefined) {
@@ -79,6 +79,7 @@ const attributed = <M extends Counter | Histogram | typeof TaskEvent.active>(met
       }) as unknown as M
       if (made.size < most) made.set(key, found)
     }
+    last = { queue, task, kind, error, metric: found }
     return found
   }
 }

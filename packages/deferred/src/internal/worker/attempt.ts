@@ -62,8 +62,10 @@ export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber
   const work = payloadRef === undefined ? execute(record.payload) : Effect.flatMap(loaded(queue, record), execute)
   const caller = record.headers.traceparent
   const observed = known.traced || caller !== undefined ? traced(work, record, caller) : work
-  const settled = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => settlementOf(slot, exit))
-  const program = Effect.map(settled, (settlement) => withProgress(slot, settlement))
+  const program = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => {
+    const settlement = settlementOf(slot, exit)
+    return slot.progress === undefined ? settlement : Effect.map(settlement, (each) => withProgress(slot, each))
+  })
   const annotations = { task: record.task, taskId: record.id, attempt: record.attempt }
   const services = Context.add(
     Context.add(known.context, TaskContext, context),
