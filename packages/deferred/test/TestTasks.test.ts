@@ -21,6 +21,7 @@ import {
   Option,
   Ref,
   Schema,
+  Stream,
 } from "effect"
 import { TestClock } from "effect/testing"
 
@@ -96,6 +97,16 @@ describe("TestTasks.deferred", () => {
         Array.from({ length: 2_500 }, (_, n) => n),
       )
     }).pipe(Effect.provide(greeting(hello))),
+  )
+
+  it.effect("lists payloads that are stored apart", () =>
+    Effect.gen(function* () {
+      const text = "x".repeat(200_000)
+      yield* Notify.defer({ text })
+      const [record] = yield* TestTasks.deferred(Notify)
+      assert.strictEqual(record?.payload.text.length, text.length)
+      assert.isDefined(record?.payloadRef)
+    }).pipe(Effect.provide(TestTasks.layerQueue)),
   )
 
   it.effect("brings payloads of older versions and names up to date, and says which does not decode", () => {
@@ -220,6 +231,62 @@ describe("TestTasks.runNext", () => {
       assert.strictEqual(some(yield* TestTasks.runNext).record.id, id)
     }).pipe(Effect.provide(greeting(hello))),
   )
+
+  it.effect("tells of what it runs as a worker does: progress while it runs, events, and a history", () =>
+    Effect.gen(function* () {
+      const half = yield* Latch.make()
+      const go = yield* Latch.make()
+      const handler: GreetHandler = (_, { progress }) =>
+        progress({ done: 1 }).pipe(
+          Effect.andThen(half.open),
+          Effect.andThen(go.await),
+          Effect.andThen(progress({ done: 2 })),
+          Effect.as(""),
+        )
+      yield* Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const told = yield* Effect.forkScoped(Stream.runCollect(Stream.take(yield* queue.events.subscribe, 3)))
+        const ref = yield* Greet.defer(ada)
+        const fiber = yield* Effect.forkChild(TestTasks.runNext)
+        yield* half.await
+        for (let turn = 0; turn < 20; turn++) yield* Effect.yieldNow
+        assert.strictEqual((yield* ref.record).progress, `{"done":1}`)
+        yield* go.open
+        yield* Fiber.join(fiber)
+        assert.strictEqual((yield* ref.record).progress, `{"done":2}`)
+        assert.deepStrictEqual(
+          (yield* Fiber.join(told)).map(({ _tag }) => _tag),
+          ["Deferred", "Started", "Ended"],
+        )
+        const [attempts] = yield* queue.ledger({ ids: [ref.id] })
+        assert.deepStrictEqual(
+          attempts?.map(({ outcome, worker }) => [outcome, worker]),
+          [["Succeed", "test"]],
+        )
+      }).pipe(Effect.scoped, Effect.provide(greeting(handler)))
+    }),
+  )
+
+  it.effect("takes groups of tasks, and parks an attempt whose payload is gone", () => {
+    const Group = Task.group(Greet, Notify)
+    const App = TestTasks.layer({ tasks: [Group] }).pipe(
+      Layer.provide(Group.toLayer({ Greet: hello, Notify: () => Effect.void })),
+    )
+    return Effect.gen(function* () {
+      yield* Greet.defer(ada)
+      const { id } = yield* Notify.defer({ text: "x".repeat(200_000) })
+      const { payloads } = yield* TaskQueue
+      yield* payloads?.remove({ refs: [id] }) ?? Effect.die("no store")
+      const { ran } = yield* TestTasks.drain()
+      assert.deepStrictEqual(
+        ran.map(({ outcome, record }) => [record.task, outcome._tag, "reason" in outcome ? outcome.reason : undefined]),
+        [
+          ["Greet", "Succeed", undefined],
+          ["Notify", "Bury", "PayloadMissing"],
+        ],
+      )
+    }).pipe(Effect.provide(App))
+  })
 
   it.effect("leaves alone what is paused, limited, another task's or of a newer version", () =>
     Effect.gen(function* () {

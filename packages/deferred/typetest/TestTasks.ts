@@ -22,6 +22,12 @@ export const both: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed, Ping] }
   Layer.provide([RenamedHandler, PingHandler]),
   Layer.provideMerge(TestTasks.layerQueue),
 )
+const Both = Task.group(Renamed, Ping)
+export const group: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Both] }).pipe(
+  Layer.provide(Both.toLayer({ Renamed: () => Effect.void, Ping: () => Effect.void })),
+)
+// @ts-expect-error a group of which a handler is missing
+export const half: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Both] }).pipe(Layer.provide(RenamedHandler))
 // @ts-expect-error no handler at all
 export const none: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed] })
 // @ts-expect-error a missing handler
@@ -30,7 +36,7 @@ export const missing: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed, Ping
 export const wrong: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed] }).pipe(Layer.provide(PingHandler))
 
 // ---- payloads are those of the newest version
-export const payloads: Effect.Effect<ReadonlyArray<string>, unknown, TestTasks.TestTaskQueue> = Effect.map(
+export const payloads: Effect.Effect<ReadonlyArray<string>, unknown, TestTasks.TestTaskQueue | TaskQueue> = Effect.map(
   TestTasks.deferred(Renamed),
   (records) => records.map(({ payload }) => payload.userId),
 )

@@ -12,8 +12,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import type { Undecodable } from "../Outcome.ts"
+import type { PayloadMissing, Undecodable } from "../Outcome.ts"
 import type * as Task from "../Task.ts"
+import type { TaskGroup } from "../TaskGroup.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as TaskQueueMemory from "../TaskQueueMemory.ts"
 import type { AttemptFailure, DeadReason, TaskRecord, TaskState } from "../TaskRecord.ts"
@@ -34,8 +35,8 @@ export { DrainDidNotEnd } from "./internal/drain.ts"
 export type { DriverMethod, Fault, FaultLeft, InjectedFault } from "./internal/faults.ts"
 
 /** @since 0.1.0 */
-export interface Options<Tasks extends ReadonlyArray<Task.Any>> {
-  /** The tasks that run here. Records of others stay where they are. */
+export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>> {
+  /** The tasks that run here, groups of tasks among them. Records of others stay where they are. */
   readonly tasks: Tasks
   /** How long a record stays with a "worker" that crashed. Default 30 seconds, as a worker's; a task's own comes first. */
   readonly lease?: Duration.Input | undefined
@@ -199,7 +200,7 @@ export const layerQueue: Layer.Layer<TaskQueue.TaskQueue | TestTaskQueue> = Laye
  *
  * @since 0.1.0
  */
-export const layer = <const Tasks extends ReadonlyArray<Task.Any>>(
+export const layer = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
   options: Options<Tasks>,
 ): Layer.Layer<TestTasks | TestTaskQueue | TaskQueue.TaskQueue, never, Task.HandlersOf<Tasks[number]>> =>
   Layer.effect(
@@ -224,7 +225,8 @@ export const layer = <const Tasks extends ReadonlyArray<Task.Any>>(
  * The records of a task that wait or run, in the order in which they were deferred, with their payloads decoded. Any task
  * will do, also one that does not run here. `states` asks for others: `["dead"]`, or `"all"`.
  *
- * Fails with `Undecodable` when a record does not decode: whoever stored it did not use this definition.
+ * Fails with `Undecodable` when a record does not decode: whoever stored it did not use this definition; with
+ * `PayloadMissing` when its payload was stored apart and is gone.
  *
  * @since 0.1.0
  */
@@ -233,12 +235,12 @@ export const deferred = <Name extends string, P extends Schema.Top, S extends Sc
   options?: { readonly states?: ReadonlyArray<TaskState> | "all" | undefined },
 ): Effect.Effect<
   ReadonlyArray<DeferredRecord<P["Type"]>>,
-  Undecodable | TaskQueue.TaskQueueError,
-  TestTaskQueue | P["DecodingServices"]
+  Undecodable | PayloadMissing | TaskQueue.TaskQueueError,
+  TestTaskQueue | TaskQueue.TaskQueue | P["DecodingServices"]
 > =>
   Effect.flatMap(TestTaskQueue, (faulty) =>
     Effect.flatMap(recordsOf(faulty, task, options?.states), (records) =>
-      Effect.forEach(records, (record) => Effect.map(task.payloadOf(record), (payload) => ({ ...record, payload }))),
+      Effect.forEach(records, (record) => Effect.map(task.loadPayload(record), (payload) => ({ ...record, payload }))),
     ),
   )
 

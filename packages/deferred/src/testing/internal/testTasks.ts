@@ -11,7 +11,9 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import { type Known, runAttempt, type Slot } from "../../internal/worker/attempt.ts"
+import { makeProgress } from "../../internal/worker/progress.ts"
 import type * as Task from "../../Task.ts"
+import { isTaskGroup, type TaskGroup } from "../../TaskGroup.ts"
 import * as TaskHandler from "../../TaskHandler.ts"
 import type { Settlement, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
 import type { AttemptFailure, TaskRecord } from "../../TaskRecord.ts"
@@ -39,9 +41,11 @@ const settleTimes = 10
 export const makeRunner = Effect.fnUntraced(function* (
   queue: TaskQueue["Service"],
   faulty: FaultyDriver,
-  options: Options<ReadonlyArray<Task.Any>>,
+  options: Options<ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>,
 ) {
-  const known = yield* knownTasks(options.tasks)
+  const known = yield* knownTasks(
+    options.tasks.flatMap((task) => (isTaskGroup<ReadonlyArray<Task.Any>>(task) ? task.members : [task])),
+  )
   const worker = options.id ?? "test"
   const lease = Duration.toMillis(Duration.fromInputUnsafe(options.lease ?? "30 seconds"))
   const tasks = [...known].map(([name, { task }]) => ({ name, maxVersion: task.settings.version }))
@@ -79,7 +83,10 @@ export const makeRunner = Effect.fnUntraced(function* (
           stop: undefined,
           interrupt: () => undefined,
         }
+        const begun = pace.clock.currentTimeMillisUnsafe()
+        queue.events.started(record, worker, begun)
         const { settlement, waited } = yield* Effect.scoped(attempt(queue, slot, (fiber) => restore(pace.await(fiber))))
+        queue.events.ended(record, worker, settlement, pace.clock.currentTimeMillisUnsafe() - begun)
         if (Exit.isFailure(waited)) {
           // The test gave up: the record is given back past all faults, for there is nobody left to meet them.
           const settlements = settlement === undefined ? [] : [settlement]
@@ -143,7 +150,8 @@ const attempt = Effect.fnUntraced(function* (
       }),
     ),
   )
-  const fiber = runAttempt(queue, slot)
+  const progressed = yield* makeProgress(queue)
+  const fiber = runAttempt(queue, Object.assign(slot, { progressed: () => progressed(slot) }))
   slot.interrupt = () => fiber.interruptUnsafe()
   const waited = yield* Effect.exit(wait(fiber))
   if (Exit.isFailure(waited)) stop("shutdown")
