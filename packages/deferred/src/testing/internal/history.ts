@@ -110,7 +110,12 @@ export const recordsOf = (step: typeof Enqueue.Type, mark: string, now: number):
   step.records.map(({ delay, expiresIn, heldWhile, id, keep, key, lease, name, payloadRef, target, ...rest }, n) => ({
     ...rest,
     unique:
-      key === "" ? undefined : { key, while: ["waiting", ...(heldWhile.split(" ") as ReadonlyArray<UniqueWhile>)] },
+      key === ""
+        ? undefined
+        : {
+            key,
+            while: ["waiting", ...(heldWhile.split(" ").filter((state) => state !== "") as ReadonlyArray<UniqueWhile>)],
+          },
     payloadRef: payloadRef === "" ? undefined : payloadRef,
     id: idOf(id),
     payload: JSON.stringify(`${mark}.${n}`),
