@@ -1,0 +1,143 @@
+/**
+ * Looking at records.
+ */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import type { TaskId } from "@outlive/deferred/TaskId"
+import type { Count, Driver, Filter } from "@outlive/deferred/TaskQueue"
+import type { Attempt, DeadReason, TaskState } from "@outlive/deferred/TaskRecord"
+import * as Effect from "effect/Effect"
+import type { Calls } from "./calls.ts"
+import { columns, type Row, seqOf, texts, toRecord, uuids } from "./row.ts"
+
+/** The conditions of a filter; the text depends only on which ones there are, so few texts exist. */
+const conditionsOf = (filter: Filter, now: number, parameters: Array<unknown>): ReadonlyArray<string> => {
+  const conditions: Array<string> = []
+  const given = (value: unknown) => `$${parameters.push(typeof value === "number" ? PgTypes.float8(value) : value)}`
+  if (filter.queue !== undefined) conditions.push(`r.queue = ${given(filter.queue)}`)
+  if (filter.task !== undefined) conditions.push(`r.task = ${given(filter.task)}`)
+  if (filter.reason !== undefined) conditions.push(`r.reason = ${given(filter.reason)}`)
+  if (filter.tag !== undefined) conditions.push(`r.failure_tag = ${given(filter.tag)}`)
+  if (filter.endedAfter !== undefined) conditions.push(`r.ended_at >= ${given(filter.endedAfter)}`)
+  if (filter.endedBefore !== undefined) conditions.push(`r.ended_at < ${given(filter.endedBefore)}`)
+  if (filter.namePrefix !== undefined) conditions.push(`starts_with(r.name, ${given(filter.namePrefix)})`)
+  if (filter.state !== undefined) {
+    const states: Record<TaskState, () => string> = {
+      scheduled: () => `r.state = 0 AND r.eta > ${given(now)}`,
+      ready: () => `r.state = 0 AND r.eta <= ${given(now)}`,
+      running: () => "r.state = 1",
+      succeeded: () => "r.state = 2",
+      cancelled: () => "r.state = 3",
+      dead: () => "r.state = 4",
+    }
+    conditions.push(states[filter.state]())
+  }
+  return conditions
+}
+
+const parts: ReadonlyArray<{
+  readonly states: ReadonlyArray<TaskState>
+  readonly where: string
+  readonly select: (now: string) => string
+  readonly groups: string
+}> = [
+  {
+    states: ["scheduled", "ready"],
+    where: "r.state = 0",
+    select: (now) =>
+      `r.queue, r.task, NULL, NULL, count(*) FILTER (WHERE r.eta > ${now}), count(*) FILTER (WHERE r.eta <= ${now})`,
+    groups: "r.queue, r.task",
+  },
+  {
+    states: ["running"],
+    where: "r.state = 1",
+    select: () => "r.queue, r.task, NULL, NULL, count(*)",
+    groups: "r.queue, r.task",
+  },
+  ...(["succeeded", "cancelled", "dead"] as const).map((state, index) => ({
+    states: [state],
+    where: `r.state = ${index + 2}`,
+    select: () => `r.queue, r.task, r.reason, ${state === "dead" ? "r.failure_tag" : "NULL"}, count(*)`,
+    groups: `r.queue, r.task, r.reason${state === "dead" ? ", r.failure_tag" : ""}`,
+  })),
+]
+
+export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" | "ledger" | "payloadRefs"> => {
+  const records = `${calls.schema}.records r`
+  return {
+    get: Effect.fnUntraced(function* ({ ids, now }) {
+      if (ids.length === 0) return []
+      const rows = yield* calls.run("get", `SELECT ${columns("r")} FROM ${records} WHERE r.id = ANY ($1)`, [uuids(ids)])
+      const found = new Map(rows.map((row) => [row[1] as TaskId, row]))
+      return ids.map((id) => {
+        const row = found.get(id)
+        return row === undefined ? undefined : toRecord(row, now)
+      })
+    }),
+    find: Effect.fnUntraced(function* ({ cursor, limit, now, ...filter }) {
+      const parameters: Array<unknown> = [PgTypes.int8(BigInt(cursor ?? 0)), PgTypes.int8(BigInt(limit + 1))]
+      const where = ["r.seq > $1", ...conditionsOf(filter, now, parameters)].join(" AND ")
+      const text = `SELECT ${columns("r")} FROM ${records} WHERE ${where} ORDER BY r.seq LIMIT $2`
+      const rows = yield* calls.run("find", text, parameters)
+      const page = rows.slice(0, limit)
+      const last = page.at(-1)
+      return {
+        records: page.map((row) => toRecord(row, now)),
+        cursor: rows.length > page.length ? (last === undefined ? (cursor ?? "0") : String(seqOf(last))) : undefined,
+      }
+    }),
+    // One statement for all states, a part for each index that has what is counted.
+    counts: Effect.fnUntraced(function* ({ now, ...filter }) {
+      const wanted = parts.filter(({ states }) => filter.state === undefined || states.includes(filter.state))
+      const parameters: Array<unknown> = [PgTypes.float8(now)]
+      const conditions = conditionsOf(filter, now, parameters)
+      const selects = wanted.map(
+        ({ groups, select, states, where }, index) =>
+          `SELECT ${index} AS part, ${select("$1")}${states.length === 1 ? ", 0" : ""} FROM ${records}
+           WHERE ${[where, ...conditions].join(" AND ")} GROUP BY ${groups}`,
+      )
+      const rows = yield* calls.run("counts", selects.join(" UNION ALL "), parameters)
+      return rows.flatMap(([part, queue, task, reason, tag, ...counts]) =>
+        wanted[part as number]!.states.flatMap((state, index): ReadonlyArray<Count> => {
+          const count = Number(counts[index])
+          if (count === 0 || (filter.state !== undefined && filter.state !== state)) return []
+          return [
+            {
+              queue: queue as string,
+              task: task as string,
+              state,
+              reason: (reason as DeadReason | null) ?? undefined,
+              tag: (tag as string | null) ?? undefined,
+              count,
+            },
+          ]
+        }),
+      )
+    }),
+    ledger: Effect.fnUntraced(function* ({ ids }) {
+      if (ids.length === 0) return []
+      const text = `SELECT r.id, r.ledger::text, r.state, r.attempt, r.worker, r.started_at, r.ended_at
+        FROM ${records} WHERE r.id = ANY ($1)`
+      const rows = yield* calls.run("ledger", text, [uuids(ids)])
+      const found = new Map(rows.map((row) => [row[0] as TaskId, ledgerOf(row)]))
+      return ids.map((id) => found.get(id) ?? [])
+    }),
+    payloadRefs: Effect.fnUntraced(function* ({ refs }) {
+      if (refs.length === 0) return []
+      const text = `SELECT DISTINCT r.payload_ref FROM ${records} WHERE r.payload_ref = ANY ($1)`
+      const found = new Set((yield* calls.run("payloadRefs", text, [texts(refs)])).map(([ref]) => ref))
+      return refs.map((ref) => found.has(ref))
+    }),
+  }
+}
+
+/** The success that a record ended with is not written a second time into its ledger. */
+const ledgerOf = ([, ledger, state, attempt, worker, startedAt, endedAt]: Row): ReadonlyArray<Attempt> => {
+  const written = ledger === null ? [] : (JSON.parse(ledger as string) as ReadonlyArray<Row>)
+  const attempts = written.map(
+    ([attempt, worker, startedAt, endedAt, outcome, failure]) =>
+      ({ attempt, worker, startedAt, endedAt, outcome, failure: failure ?? undefined }) as Attempt,
+  )
+  return state === 2
+    ? [...attempts, { attempt, worker, startedAt, endedAt, outcome: "Succeed", failure: undefined } as Attempt]
+    : attempts
+}
