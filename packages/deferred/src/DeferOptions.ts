@@ -44,6 +44,11 @@ export type DeferOptions = When & {
   readonly timeout?: Duration.Input | undefined
   /** Not started within this time: a dead letter `Expired`. */
   readonly expires?: Duration.Input | undefined
+  /**
+   * Fails with `NotInTransaction` where the record would not be stored in a transaction of the application (Q45). Without
+   * it, a deferral joins one if there is one.
+   */
+  readonly requireTransaction?: boolean | undefined
 }
 
 /**
@@ -81,6 +86,11 @@ type When =
   | { readonly delay?: Duration.Input | undefined; readonly eta?: undefined }
   | { readonly eta?: DateTime.DateTime | undefined; readonly delay?: undefined }
 
+/** Which errors the given options add to those of every deferral. @since 0.1.0 */
+export type OptionErrors<O> =
+  | NameErrors<O>
+  | (O extends { readonly requireTransaction: boolean } ? NotInTransaction : never)
+
 /** Which errors of a name the given options leave possible. @since 0.1.0 */
 export type NameErrors<O> = O extends { readonly name: string }
   ? O extends { readonly onDuplicate: "ignore" | "replace" }
@@ -100,6 +110,21 @@ export class InvalidTaskOptions extends Schema.TaggedError<InvalidTaskOptions>()
 }) {
   override get message() {
     return `task ${this.task}: option ${this.field} ${this.reason}`
+  }
+}
+
+/**
+ * A deferral that asked for a transaction was made outside of one, or on a queue that cannot join one. Nothing was stored.
+ *
+ * @since 0.1.0
+ */
+export class NotInTransaction extends Schema.TaggedError<NotInTransaction>()("NotInTransaction", {
+  task: Schema.String,
+  /** The driver's name. */
+  driver: Schema.String,
+}) {
+  override get message() {
+    return `task ${this.task} is to be deferred in a transaction, and there is none that the ${this.driver} queue could join here`
   }
 }
 

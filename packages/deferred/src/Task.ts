@@ -12,7 +12,8 @@ import type * as Scope from "effect/Scope"
 import {
   type DeferOptions,
   InvalidTaskOptions,
-  type NameErrors,
+  type NotInTransaction,
+  type OptionErrors,
   type PayloadTooLarge,
   queuePattern,
   type TaskAlreadyExists,
@@ -61,14 +62,14 @@ export interface Task<
    * schema's error. Interrupting it leaves the record stored or not stored.
    *
    * Fails with `InvalidTaskOptions`, `PayloadTooLarge`, `SchemaError`, `TaskQueueError`, and with a `name` also with
-   * `TaskAlreadyExists` and `TombstonedTask`. Times are by the caller's `Clock`.
+   * `TaskAlreadyExists` and `TombstonedTask`, with `requireTransaction` with `NotInTransaction`. Times are by the caller's `Clock`.
    */
   readonly defer: <const Options extends DeferOptions = object>(
     payload: Payload["~type.make.in"],
     options?: Options,
   ) => Effect.Effect<
     DeferredRef<Success, Error>,
-    DeferError | NameErrors<Options>,
+    DeferError | OptionErrors<Options>,
     TaskQueue | Payload["EncodingServices"]
   >
   /**
@@ -78,7 +79,11 @@ export interface Task<
   readonly deferAll: (
     payloads: Iterable<Payload["~type.make.in"]>,
     options?: DeferOptions | ((payload: Payload["~type.make.in"], index: number) => DeferOptions),
-  ) => Effect.Effect<ReadonlyArray<DeferOutcome<Success, Error>>, DeferError, TaskQueue | Payload["EncodingServices"]>
+  ) => Effect.Effect<
+    ReadonlyArray<DeferOutcome<Success, Error>>,
+    DeferError | NotInTransaction,
+    TaskQueue | Payload["EncodingServices"]
+  >
   /** The handle on a record of this task that is known by its id. It does not ask the queue. */
   readonly ref: (
     id: TaskId,
@@ -165,6 +170,7 @@ export interface Settings {
   readonly lease: number | undefined
   readonly maxCrashes: number
   readonly keep: number
+  readonly commit: "afterHandler" | "withHandler"
   readonly version: number
   readonly aliases: ReadonlyArray<string>
   readonly unique: { readonly key: (payload: never) => string; readonly while: Unique["while"] } | undefined
@@ -214,6 +220,12 @@ export interface Options<Payload, Success extends Schema.Top, Error extends Sche
   readonly maxCrashes?: number | undefined
   /** How long a succeeded or cancelled record and its result stay. Default 1 day. Dead letters stay until redriven. */
   readonly keep?: Duration.Input | "none" | "forever" | undefined
+  /**
+   * - `afterHandler` (default): the outcome is written when the handler has ended, so its effects may happen again
+   * - `withHandler`: the handler runs in a transaction of the application's database in which its success is written, too:
+   *   what it writes there happens exactly once. On a queue that is not `transactional` it is as `afterHandler`.
+   */
+  readonly commit?: "afterHandler" | "withHandler" | undefined
   /** Older names, whose records this task still runs. */
   readonly aliases?: ReadonlyArray<string> | undefined
 }
@@ -268,6 +280,7 @@ export const make = <
     timeout: millis(options?.timeout),
     lease: millis(options?.lease),
     maxCrashes: options?.maxCrashes ?? 3,
+    commit: options?.commit ?? "afterHandler",
     keep: keepMillis(options?.keep ?? "1 day"),
     version: versions.version,
     aliases: options?.aliases ?? [],

@@ -255,6 +255,15 @@ export interface Driver {
   readonly capabilities: Capabilities
   /** Where it stores large payloads apart. Default: nowhere, they are refused. */
   readonly payloads?: PayloadStore["Service"] | undefined
+  /**
+   * Where `capabilities.transactional`: runs an effect in a transaction of the application's database which the calls of
+   * this driver inside it join, committed when it succeeds and rolled back when it does not.
+   */
+  readonly transaction?:
+    | (<A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | TaskQueueError, R>)
+    | undefined
+  /** Whether a call made here would join a transaction. Default: never. */
+  readonly inTransaction?: Effect.Effect<boolean> | undefined
   /** defer ──► scheduled | ready. Order of insertion is the order given; names meet each other within one call too. */
   readonly enqueue: (params: {
     readonly records: ReadonlyArray<NewRecord>

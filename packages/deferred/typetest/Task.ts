@@ -4,6 +4,7 @@
 import type { FrontendsNotSupported, Instance } from "@outlive/core/Instance"
 import type {
   InvalidTaskOptions,
+  NotInTransaction,
   PayloadTooLarge,
   TaskAlreadyExists,
   TombstonedTask,
@@ -158,3 +159,14 @@ Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ name }) 
 Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ user }) => user.length } })
 // @ts-expect-error scheduled and ready go together
 Hello.defer({ name: "" }, { unique: { key: "a", while: ["ready"] } })
+
+// ---- a deferral that must be in a transaction says what it may fail with
+export const inTransaction: Effect.Effect<unknown, Errors | NotInTransaction, TaskQueue> = Hello.defer(
+  { name: "" },
+  { requireTransaction: true },
+)
+// @ts-expect-error it may be outside of one
+export const careless: Effect.Effect<unknown, Errors, TaskQueue> = Hello.defer(
+  { name: "" },
+  { requireTransaction: true },
+)

@@ -11,6 +11,7 @@ import {
   DeferLimits,
   type DeferOptions,
   InvalidTaskOptions,
+  NotInTransaction,
   namePattern,
   queuePattern,
   TaskAlreadyExists,
@@ -27,6 +28,7 @@ import { makeRef } from "./taskRef.ts"
 
 export const defer = Effect.fnUntraced(function* (task: Task.Any, input: unknown, options: DeferOptions) {
   const queue = yield* TaskQueue
+  if (options.requireTransaction === true) yield* requireTransaction(queue, task)
   const now = yield* Clock.currentTimeMillis
   const record = yield* toRecord(queue, task, input, options, now)
   const [outcome] = yield* queue.enqueue({ records: [record], now })
@@ -45,7 +47,11 @@ export const deferAll = Effect.fnUntraced(function* (
   const queue = yield* TaskQueue
   const now = yield* Clock.currentTimeMillis
   const records: Array<NewRecord> = []
-  for (const input of inputs) records.push(yield* toRecord(queue, task, input, optionsOf(input, records.length), now))
+  for (const input of inputs) {
+    const options = optionsOf(input, records.length)
+    if (options.requireTransaction === true) yield* requireTransaction(queue, task)
+    records.push(yield* toRecord(queue, task, input, options, now))
+  }
   const outcomes = yield* queue.enqueue({ records, now })
   yield* discardUnused(queue, records, outcomes)
   for (const [index, outcome] of outcomes.entries()) queue.events.deferred(records[index]!, outcome)
@@ -56,6 +62,11 @@ export const deferAll = Effect.fnUntraced(function* (
       ? { _tag: "Deferred" as const, ref: deferredRef(queue, task, outcome) }
       : { _tag: "Refused" as const, error }
   })
+})
+
+const requireTransaction = Effect.fnUntraced(function* (queue: TaskQueue["Service"], task: Task.Any) {
+  const isInside = queue.inTransaction === undefined ? false : yield* queue.inTransaction
+  if (!isInside) yield* Effect.fail(new NotInTransaction({ task: task.taskName, driver: queue.name }))
 })
 
 const toRecord = Effect.fnUntraced(function* (

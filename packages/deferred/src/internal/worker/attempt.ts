@@ -23,6 +23,7 @@ import type { AttemptFailure } from "../../TaskRecord.ts"
 import { loadPayload } from "../payloads.ts"
 import { withoutInterrupts } from "../taskCodec.ts"
 import { AttemptContext, type Speaking } from "./attemptContext.ts"
+import { type Committing, committing } from "./commit.ts"
 
 /** A task with its handler and the context that its attempts start from. */
 export interface Known {
@@ -42,9 +43,8 @@ export interface Settling {
 }
 
 /** A record under way in this worker. */
-export interface Slot extends Settling, Speaking {
+export interface Slot extends Committing, Speaking {
   readonly known: Known
-  stop: Outcome.Stop | undefined
   /** Interrupts the attempt's fiber; set when it runs. */
   interrupt: () => void
 }
@@ -60,8 +60,9 @@ export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber
   const { payloadRef, timeout, version } = record
   const execute = (payload: string) => known.handler.execute({ version, payload, timeout, context })
   const work = payloadRef === undefined ? execute(record.payload) : Effect.flatMap(loaded(queue, record), execute)
+  const committed = committing(queue, slot, work)
   const caller = record.headers.traceparent
-  const observed = known.traced || caller !== undefined ? traced(work, record, caller) : work
+  const observed = known.traced || caller !== undefined ? traced(committed, record, caller) : committed
   const program = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => {
     const settlement = settlementOf(slot, exit)
     return slot.progress === undefined ? settlement : Effect.map(settlement, (each) => withProgress(slot, each))

@@ -81,7 +81,7 @@ export const makeCrew = Effect.fnUntraced(function* (
       // `runAttempt` does not fail; should it, a lease that expires is a record found again.
       const settlement = exit._tag === "Success" ? exit.value : undefined
       queue.events.ended(record, options.id, settlement, clock.currentTimeMillisUnsafe() - begun)
-      if (settlement !== undefined) settlements.push(settlement)
+      if (settlement !== undefined && slot.committed !== true) settlements.push(settlement)
       dispatch(lane)
       claims.wake()
       if (slots.size === 0) idle.openUnsafe()
