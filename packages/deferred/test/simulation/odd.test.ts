@@ -1,0 +1,7 @@
+/**
+ * `OUTLIVE_SEED=123 pnpm test packages/deferred/test/simulation` replays one seed; `OUTLIVE_SEEDS=50000` runs more.
+ */
+import { describe } from "@effect/vitest"
+import { storms } from "./seeds.ts"
+
+describe("workers in a storm, odd seeds", () => storms(1))
