@@ -53,13 +53,13 @@ describe("group commit", () => {
       const changes = yield* driver.changes
       const hints = yield* Effect.forkChild(Stream.runCollect(Stream.take(changes, 2)))
       yield* Effect.forEach(
-        Array.from({ length: 50 }, (_, index) => index),
+        Array.from({ length: 10 }, (_, index) => index),
         (index) => driver.enqueue({ records: [record(index, { queue: `queue-${index}` })], now }),
         { concurrency: "unbounded" },
       )
       yield* driver.enqueue({ records: [record(50)], now })
       const [first, second] = yield* Fiber.join(hints)
-      assert.strictEqual(first?._tag === "Waiting" ? first.queues.length : undefined, 50)
+      assert.strictEqual(first?._tag === "Waiting" ? first.queues.length : undefined, 10)
       assert.deepStrictEqual(second, { _tag: "Waiting", queues: ["queue"] })
     }),
   )

@@ -77,9 +77,9 @@ describe("the statements", () => {
       makeSettle(db, ending, executed, makeProgress(db, touched))
       makeCancel(db, ending, touched)
       makeRedrive(db, keys, touched)
-      makeRemove(db)
-      makePurge(db)
-      makePrune(db)
+      makeRemove(db, ledger)
+      makePurge(db, ledger)
+      makePrune(db, ledger)
       makeGet(db)
       makeReadLedger(db)
       makePayloadRefs(db)
@@ -155,7 +155,10 @@ describe("the statements", () => {
         "SEARCH records USING INDEX dead_letters (queue=? AND task=? AND reason=? AND <expr>=? AND ended_at>?)",
       )
       assert.strictEqual(indexed({ state: "dead" }), "SCAN records USING COVERING INDEX dead_letters")
-      assert.strictEqual(indexed({ state: "running", queue: "q" }), "SEARCH records USING INDEX running (queue=?)")
+      assert.strictEqual(
+        indexed({ state: "running", queue: "q" }),
+        "SEARCH records USING COVERING INDEX running (queue=?)",
+      )
       assert.strictEqual(
         indexed({ endedAfter: 5, endedBefore: 9 }),
         "SEARCH records USING COVERING INDEX ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)",

@@ -4,26 +4,18 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { CancelOutcome, RedriveOutcome } from "@outlive/deferred/TaskQueue"
-import { type Ending, type Held, heldColumns } from "./ending.ts"
+import type { Ending } from "./ending.ts"
+import { makeFindHeld } from "./held.ts"
 import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
 import type { Keys } from "./unique.ts"
-
-interface Found extends Held {
-  readonly state: number
-}
-
-const makeFind = (db: DatabaseSync): ((id: TaskId) => Found | undefined) => {
-  const find = db.prepare(`SELECT ${heldColumns}, state FROM records WHERE id = ?`)
-  return (id) => find.get(id) as unknown as Found | undefined
-}
 
 export const makeCancel = (
   db: DatabaseSync,
   ending: Ending,
   touched: Touched,
 ): ((ids: ReadonlyArray<TaskId>, reason: string, now: number) => ReadonlyArray<CancelOutcome>) => {
-  const find = makeFind(db)
+  const find = makeFindHeld(db)
   const request = db.prepare("UPDATE records SET cancel_requested = ? WHERE seq = ?")
   return (ids, reason, now) =>
     ids.map((id) => {
@@ -45,10 +37,10 @@ export const makeRedrive = (
   keys: Keys,
   touched: Touched,
 ): ((ids: ReadonlyArray<TaskId>, now: number) => ReadonlyArray<RedriveOutcome>) => {
-  const find = makeFind(db)
+  const find = makeFindHeld(db)
   const redrive = db.prepare(
     `UPDATE records SET state = 0, eta = ?, attempt = 0, crashes = 0, first_attempt_at = NULL, started_at = NULL,
-       worker = NULL, expires_at = NULL, cancel_requested = NULL, ended_at = NULL, reason = NULL, result = NULL,
+       worker = NULL, expires_at = NULL, cancel_requested = NULL, ended_at = NULL, prune_at = NULL, reason = NULL, result = NULL,
        progress = NULL WHERE seq = ?`,
   )
   // Its name is its own again, unless another record has it by now.

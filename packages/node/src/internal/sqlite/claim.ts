@@ -3,7 +3,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimedRecord, ClaimParams, ClaimResult } from "@outlive/deferred/TaskQueue"
-import type { Steps } from "./groupCommit.ts"
+import { isStep, type Steps } from "./groupCommit.ts"
 import type { Lanes } from "./lanes.ts"
 import type { Allowance, Limits } from "./limits.ts"
 import { asRow, columns, toClaimed } from "./row.ts"
@@ -60,7 +60,7 @@ export const makeClaim = (
         const record = toClaimed(asRow(read.get(seq))!)
         if (record.uniqueKey !== undefined) keys.moved(seq)
         records.push(record)
-        yield
+        if (isStep(records.length)) yield
       }
       if (allowance !== undefined && count > 0) allowance = limits.started(name, count, params.now)
 

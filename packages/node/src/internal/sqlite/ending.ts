@@ -2,30 +2,13 @@
  * The two ways out of `running`, shared by settlements, cancellations and lost leases: a record waits again, or it ends.
  */
 import type { DatabaseSync } from "node:sqlite"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type { DeadReason } from "@outlive/deferred/TaskRecord"
+import type { Held } from "./held.ts"
 import type { EndedAttempt, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
 import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
 import type { Keys } from "./unique.ts"
-
-/** What has to be known of a record to move it on. */
-export interface Held {
-  readonly seq: number
-  readonly id: TaskId
-  readonly queue: string
-  readonly name: string | null
-  readonly keep: number
-  readonly tombstone: number
-  readonly attempt: number
-  readonly cancel_requested: string | null
-  readonly failure: string | null
-  /** `null`: it has no unique key. */
-  readonly unique_while: number | null
-}
-
-export const heldColumns = "seq, id, queue, name, keep, tombstone, attempt, cancel_requested, failure, unique_while"
 
 /** Each is told of the attempt that ended with it, if there was one: a success is told by the record. */
 export interface Ending {
@@ -80,10 +63,13 @@ export const makeEnding = (
     attempt?: EndedAttempt,
   ) => {
     const keep = state === State.dead ? Number.POSITIVE_INFINITY : record.keep
-    if (keep === 0) forget.run(record.seq)
-    else {
+    if (keep === 0) {
+      ledger.forget(record)
+      forget.run(record.seq)
+    } else {
       if (attempt !== undefined) ledger.note(record.seq, attempt, now)
-      const pruneAt = Number.isFinite(keep) ? now + keep : null
+      // Dead letters stay until somebody asks for those that ended before a time.
+      const pruneAt = state === State.dead ? now : Number.isFinite(keep) ? now + keep : null
       finish.run(
         state,
         how.attempt ?? record.attempt,

@@ -5,11 +5,12 @@ import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { EnqueueOutcome } from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
-import type { Steps } from "./groupCommit.ts"
+import { isStep, type Steps } from "./groupCommit.ts"
 import type { Ledger } from "./ledger.ts"
-import { newColumns, newValues } from "./row.ts"
+import { isPlain, newColumns, newValues, rareColumns, rareValues } from "./row.ts"
+import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
-import { type Keys, keyColumns, keyValues } from "./unique.ts"
+import type { Keys } from "./unique.ts"
 
 interface Name {
   readonly id: TaskId
@@ -17,11 +18,8 @@ interface Name {
   /** Of the record that has the name; `null` when the record is gone. */
   readonly seq: number | null
   readonly state: number | null
+  readonly token: number | null
 }
-
-/** What only some records have: binding it costs those that have not as much as a column that is not null. */
-const rareColumns = [...keyColumns, "payload_ref"]
-const rareValues = (record: NewRecord) => [...keyValues(record), record.payloadRef ?? null]
 
 export const makeEnqueue = (
   db: DatabaseSync,
@@ -42,14 +40,13 @@ export const makeEnqueue = (
   )
   const hasId = db.prepare("SELECT 1 FROM records WHERE id = ?")
   const findName = db.prepare(
-    `SELECT names.id, until, seq, state FROM names LEFT JOIN records ON records.id = names.id
+    `SELECT names.id, until, seq, state, token FROM names LEFT JOIN records ON records.id = names.id
      WHERE names.queue = ? AND names.name = ?`,
   )
   const own = db.prepare("INSERT OR REPLACE INTO names (queue, name, id, until) VALUES (?, ?, ?, NULL)")
 
   const insert = (record: NewRecord, now: number): boolean => {
-    const isPlain = record.unique === undefined && record.payloadRef === undefined
-    const result = isPlain
+    const result = isPlain(record)
       ? insertPlain.run(record.id, ...newValues(record, now))
       : insertWhole.run(record.id, ...newValues(record, now), ...rareValues(record))
     return result.changes !== 0
@@ -67,11 +64,12 @@ export const makeEnqueue = (
       return taken.until === null ? { _tag: "Duplicate", id: taken.id } : { _tag: "Tombstoned", until: taken.until }
     }
     // A tombstone has no owner, also when a record with its id has come back without the name.
-    if (taken.until !== null || taken.seq === null || taken.state !== 0) return undefined
+    const { seq, state, token } = taken
+    if (taken.until !== null || seq === null || token === null || state !== State.waiting) return undefined
     const holder = holderOf(record)
     if (holder !== undefined && holder !== taken.id) return { _tag: "Existing", id: holder }
-    replace.run(...newValues(record, now), ...rareValues(record), taken.seq)
-    ledger.clear(taken.seq)
+    replace.run(...newValues(record, now), ...rareValues(record), seq)
+    ledger.forget({ seq, state, token })
     touched.waiting(record.queue)
     return { _tag: "Replaced", id: taken.id }
   }
@@ -93,7 +91,7 @@ export const makeEnqueue = (
     const outcomes: Array<EnqueueOutcome> = []
     for (const record of records) {
       outcomes.push(enqueue(record, now))
-      yield
+      if (isStep(outcomes.length)) yield
     }
     return outcomes
   }

@@ -12,6 +12,9 @@ import { makeRetries, whenFree } from "./whenFree.ts"
 /** The work of a call in steps, each of which takes far less than a millisecond. */
 export type Steps<A> = Generator<undefined, A, void>
 
+/** Whether so many records begin another step: to look at the clock after every one would cost as much as some writes. */
+export const isStep = (records: number): boolean => records % 8 === 0
+
 /** Work that is one step. */
 export const atOnce = function* <A>(body: () => A): Steps<A> {
   return body()

@@ -14,11 +14,18 @@ export interface EndedAttempt {
   readonly failure: string | undefined
 }
 
+/** What tells whether a record can have rows here. */
+export interface Attempted {
+  readonly seq: number
+  readonly token: number
+  readonly state: number
+}
+
 export interface Ledger {
   /** Writes the end of the attempt that a record is in: to be called before the record changes. */
   readonly note: (seq: number, attempt: EndedAttempt, now: number) => void
-  /** Starts an empty one. */
-  readonly clear: (seq: number) => void
+  /** The record goes, or starts anew: its attempts go. */
+  readonly forget: (record: Attempted) => void
 }
 
 export const makeLedger = (db: DatabaseSync): Ledger => {
@@ -26,16 +33,18 @@ export const makeLedger = (db: DatabaseSync): Ledger => {
     `INSERT INTO attempts (seq, token, attempt, worker, started_at, ended_at, outcome, failure)
      SELECT seq, token, attempt, worker, started_at, ?, ?, ? FROM records WHERE seq = ?`,
   )
-  const forget = db.prepare("DELETE FROM attempts WHERE seq = ? AND token <= ?")
+  const shorten = db.prepare("DELETE FROM attempts WHERE seq = ? AND token <= ?")
   const clear = db.prepare("DELETE FROM attempts WHERE seq = ?")
   return {
     note: (seq, { failure, outcome, token }, now) => {
       note.run(now, outcome, failure ?? null, seq)
       // Every lease has the token after that of the one before.
-      if (token > ledgerLength) forget.run(seq, token - ledgerLength)
+      if (token > ledgerLength) shorten.run(seq, token - ledgerLength)
     },
-    clear: (seq) => {
-      clear.run(seq)
+    forget: ({ seq, state, token }) => {
+      // The first lease has no row while it is held, nor when it succeeded.
+      const isFirst = token === 1 && (state === State.running || state === State.succeeded)
+      if (token > 0 && !isFirst) clear.run(seq)
     },
   }
 }

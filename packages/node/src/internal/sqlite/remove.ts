@@ -5,18 +5,30 @@ import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { RemoveOutcome } from "@outlive/deferred/TaskQueue"
 import type { Steps } from "./groupCommit.ts"
+import type { Attempted, Ledger } from "./ledger.ts"
 import { State } from "./schema.ts"
 
-export const makeRemove = (db: DatabaseSync): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<RemoveOutcome>) => {
-  const remove = db.prepare("DELETE FROM records WHERE id = ? AND state <> 1 RETURNING state, queue, name")
+/** What is read of a record before it goes. */
+interface Going extends Attempted {
+  readonly id: TaskId
+  readonly queue: string
+  readonly name: string | null
+}
+
+export const makeRemove = (
+  db: DatabaseSync,
+  ledger: Ledger,
+): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<RemoveOutcome>) => {
+  const remove = db.prepare(
+    "DELETE FROM records WHERE id = ? AND state <> 1 RETURNING seq, id, token, state, queue, name",
+  )
   const exists = db.prepare("SELECT 1 FROM records WHERE id = ?")
   const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
   return (ids) =>
     ids.map((id) => {
-      const row = remove.get(id) as
-        | { readonly state: number; readonly queue: string; readonly name: string | null }
-        | undefined
+      const row = remove.get(id) as Going | undefined
       if (row === undefined) return exists.get(id) === undefined ? "NotFound" : "Running"
+      ledger.forget(row)
       // The name of one that has ended stays taken until its tombstone is over.
       if (row.state === State.waiting && row.name !== null) free.run(row.queue, row.name, id)
       return "Removed"
@@ -26,21 +38,20 @@ export const makeRemove = (db: DatabaseSync): ((ids: ReadonlyArray<TaskId>) => R
 /** Records that one step deletes. */
 const stride = 50
 
-export const makePurge = (db: DatabaseSync): ((queue: string) => Steps<number>) => {
-  const some = db.prepare(`SELECT seq, id, name FROM records WHERE queue = ? AND state = 0 LIMIT ${stride}`)
+export const makePurge = (db: DatabaseSync, ledger: Ledger): ((queue: string) => Steps<number>) => {
+  const some = db.prepare(
+    `SELECT seq, id, token, state, queue, name FROM records WHERE queue = ? AND state = 0 LIMIT ${stride}`,
+  )
   const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
   const remove = db.prepare("DELETE FROM records WHERE seq = ?")
   return function* (queue) {
     let count = 0
     while (true) {
-      const records = some.all(queue) as unknown as ReadonlyArray<{
-        readonly seq: number
-        readonly id: TaskId
-        readonly name: string | null
-      }>
-      for (const { id, name, seq } of records) {
-        if (name !== null) free.run(queue, name, id)
-        remove.run(seq)
+      const records = some.all(queue) as unknown as ReadonlyArray<Going>
+      for (const record of records) {
+        if (record.name !== null) free.run(queue, record.name, record.id)
+        ledger.forget(record)
+        remove.run(record.seq)
       }
       count += records.length
       if (records.length < stride) return count
@@ -49,14 +60,16 @@ export const makePurge = (db: DatabaseSync): ((queue: string) => Steps<number>) 
   }
 }
 
-export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, limit: number) => Steps<number>) => {
-  const kept = db.prepare(
-    "DELETE FROM records WHERE seq IN (SELECT seq FROM records WHERE prune_at <= ? ORDER BY prune_at LIMIT ?)",
-  )
-  const dead = db.prepare(
-    `DELETE FROM records
-     WHERE seq IN (SELECT seq FROM records WHERE state = 4 AND ended_at < ? ORDER BY ended_at LIMIT ?)`,
-  )
+export const makePrune = (
+  db: DatabaseSync,
+  ledger: Ledger,
+): ((now: number, deadBefore: number, limit: number) => Steps<number>) => {
+  const due = (condition: string) =>
+    db.prepare(`SELECT seq, token, state FROM records WHERE ${condition} ORDER BY prune_at LIMIT ?`)
+  const succeeded = due("state = 2 AND prune_at <= ?")
+  const cancelled = due("state = 3 AND prune_at <= ?")
+  const dead = due("state = 4 AND prune_at < ?")
+  const remove = db.prepare("DELETE FROM records WHERE seq = ?")
   const names = db.prepare(
     `DELETE FROM names WHERE (queue, name) IN
        (SELECT queue, name FROM names WHERE until <= ? ORDER BY until LIMIT ?)`,
@@ -64,20 +77,34 @@ export const makePrune = (db: DatabaseSync): ((now: number, deadBefore: number, 
   const workers = db.prepare(
     "DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE until <= ? ORDER BY until LIMIT ?)",
   )
-  const some = function* (statement: StatementSync, before: number, limit: number): Steps<number> {
+  /** `some` deletes at most as many as it is told and says how many there were. */
+  const inStrides = function* (limit: number, some: (most: number) => number): Steps<number> {
     let count = 0
     while (count < limit) {
       const most = Math.min(stride, limit - count)
-      const deleted = Number(statement.run(before, most).changes)
+      const deleted = some(most)
       count += deleted
       if (deleted < most) break
       yield
     }
     return count
   }
+  const records = (due: StatementSync, before: number) => (most: number) => {
+    const records = due.all(before, most) as unknown as ReadonlyArray<Attempted>
+    for (const record of records) {
+      ledger.forget(record)
+      remove.run(record.seq)
+    }
+    return records.length
+  }
+  const others = (statement: StatementSync, before: number) => (most: number) =>
+    Number(statement.run(before, most).changes)
+
   return function* (now, deadBefore, limit) {
-    yield* some(names, now, limit)
-    yield* some(workers, now, limit)
-    return (yield* some(kept, now, limit)) + (yield* some(dead, deadBefore, limit))
+    yield* inStrides(limit, others(names, now))
+    yield* inStrides(limit, others(workers, now))
+    let kept = yield* inStrides(limit, records(succeeded, now))
+    kept += yield* inStrides(limit - kept, records(cancelled, now))
+    return kept + (yield* inStrides(limit, records(dead, deadBefore)))
   }
 }

@@ -5,6 +5,7 @@ import type { SQLInputValue, SQLOutputValue } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { ClaimedRecord } from "@outlive/deferred/TaskQueue"
 import type { DeadReason, NewRecord, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import { maskOf } from "./unique.ts"
 
 /** The columns of a whole record, in the order in which `toRecord` reads them. */
 export const columns = `id, queue, task, version, target, state, priority, eta, token, attempt, crashes, max_crashes, keep,
@@ -29,7 +30,10 @@ const orUndefined = (value: SQLOutputValue | undefined): unknown => (value === n
 /** The same object for all records without headers, so frozen. */
 const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
 
-const common = (row: Row) => ({
+/** Written out: a copy by spread costs several times as much, and this is made for every claim. */
+const read = (row: Row, state: TaskState) => ({
+  state,
+  token: row[8] as number,
   id: row[0] as TaskId,
   task: row[2] as string,
   version: row[3] as number,
@@ -51,6 +55,10 @@ const common = (row: Row) => ({
   enqueuedAt: row[13] as number,
   attempt: row[9] as number,
   crashes: row[10] as number,
+  firstAttemptAt: orUndefined(row[20]) as number | undefined,
+  startedAt: orUndefined(row[19]) as number | undefined,
+  worker: orUndefined(row[18]) as string | undefined,
+  leaseUntil: orUndefined(row[17]) as number | undefined,
   cancelRequested: orUndefined(row[23]) as string | undefined,
   endedAt: orUndefined(row[21]) as number | undefined,
   reason: orUndefined(row[22]) as DeadReason | undefined,
@@ -59,67 +67,81 @@ const common = (row: Row) => ({
   progress: orUndefined(row[32]) as string | undefined,
 })
 
-export const toRecord = (row: Row, now: number): TaskRecord => ({
-  ...common(row),
-  state: stateOf(row[5] as number, row[7] as number, now),
-  firstAttemptAt: orUndefined(row[20]) as number | undefined,
-  startedAt: orUndefined(row[19]) as number | undefined,
-  worker: orUndefined(row[18]) as string | undefined,
-  leaseUntil: orUndefined(row[17]) as number | undefined,
-})
+export const toRecord = (row: Row, now: number): TaskRecord =>
+  read(row, stateOf(row[5] as number, row[7] as number, now))
 
-export const toClaimed = (row: Row): ClaimedRecord => ({
-  ...common(row),
-  state: "running",
-  firstAttemptAt: row[20] as number,
-  startedAt: row[19] as number,
-  worker: row[18] as string,
-  leaseUntil: row[17] as number,
-  token: row[8] as number,
-})
+export const toClaimed = (row: Row): ClaimedRecord => read(row, "running") as ClaimedRecord
 
 /** What `enqueue` writes of every record, in the order of `newValues`; the rest starts empty. */
 export const newColumns = [
   "queue",
   "task",
   "version",
-  "target",
   "priority",
   "eta",
   "max_crashes",
   "keep",
   "tombstone",
   "enqueued_at",
-  "expires_at",
-  "lease",
-  "timeout",
-  "name",
-  "retry",
-  "headers",
   "payload",
 ] as const
-
-const headersOf = (record: NewRecord): string | null => {
-  for (const _ in record.headers) return JSON.stringify(record.headers)
-  return null
-}
 
 export const newValues = (record: NewRecord, now: number): Array<SQLInputValue> => [
   record.queue,
   record.task,
   record.version,
-  record.target ?? null,
   record.priority,
   Math.max(now, record.eta),
   record.maxCrashes,
   record.keep,
   record.tombstone,
   now,
+  record.payload,
+]
+
+/** What it writes besides that of records that have any of it, in the order of `rareValues`. */
+export const rareColumns = [
+  "target",
+  "expires_at",
+  "lease",
+  "timeout",
+  "name",
+  "retry",
+  "headers",
+  "payload_ref",
+  "unique_key",
+  "unique_while",
+  "holds_key",
+] as const
+
+export const rareValues = (record: NewRecord): Array<SQLInputValue> => [
+  record.target ?? null,
   record.expiresAt ?? null,
   record.lease ?? null,
   record.timeout ?? null,
   record.name ?? null,
   record.retry ?? null,
-  headersOf(record),
-  record.payload,
+  hasHeaders(record) ? JSON.stringify(record.headers) : null,
+  record.payloadRef ?? null,
+  record.unique?.key ?? null,
+  record.unique === undefined ? null : maskOf(record.unique.while),
+  // It waits, and its key is always for that.
+  record.unique === undefined ? null : 1,
 ]
+
+/** Whether a record has none of what is rare. Each value that is bound costs, also one that is not there. */
+export const isPlain = (record: NewRecord): boolean =>
+  record.target === undefined &&
+  record.expiresAt === undefined &&
+  record.lease === undefined &&
+  record.timeout === undefined &&
+  record.name === undefined &&
+  record.retry === undefined &&
+  record.payloadRef === undefined &&
+  record.unique === undefined &&
+  !hasHeaders(record)
+
+const hasHeaders = (record: NewRecord): boolean => {
+  for (const _ in record.headers) return true
+  return false
+}

@@ -90,8 +90,10 @@ const migrations: ReadonlyArray<string> = [
   // `unique_while` has the bit 1 << state for each state in which the record holds its key, `holds_key` says whether it
   // does: the index has nothing to do for records without keys, nor for those that have given theirs up.
   //
-  // A first attempt that succeeded is told by its record alone: the trigger looks for others only where some can be.
-  // Whoever deletes a record need not think of them.
+  // `attempts` has no trigger to delete what is of a deleted record: a trigger costs every delete much, also where there is
+  // nothing to do.
+  //
+  // `prunable` has the time of dead letters too, which is that of their end, so that they need no index for it.
   //
   // `ended` has the groups that `counts` wants, and when; `dead_letters` those of dead letters.
   `ALTER TABLE records ADD COLUMN unique_key TEXT;
@@ -101,6 +103,10 @@ const migrations: ReadonlyArray<string> = [
   ALTER TABLE records ADD COLUMN progress TEXT;
   CREATE UNIQUE INDEX unique_keys ON records (task, unique_key) WHERE holds_key = 1;
   CREATE INDEX payload_refs ON records (payload_ref) WHERE payload_ref IS NOT NULL;
+  DROP INDEX dead;
+  DROP INDEX prunable;
+  UPDATE records SET prune_at = ended_at WHERE state = 4;
+  CREATE INDEX prunable ON records (state, prune_at) WHERE prune_at IS NOT NULL;
   DROP INDEX ended;
   CREATE INDEX ended ON records (queue, task, state, ended_at) WHERE state >= 2;
   CREATE INDEX dead_letters ON records (queue, task, reason, ${tagOfFailure}, ended_at) WHERE state = 4;
@@ -115,9 +121,6 @@ const migrations: ReadonlyArray<string> = [
     failure TEXT,
     PRIMARY KEY (seq, token)
   ) STRICT, WITHOUT ROWID;
-  CREATE TRIGGER forget_attempts AFTER DELETE ON records
-    WHEN old.token > 1 OR (old.token = 1 AND old.state NOT IN (1, 2))
-    BEGIN DELETE FROM attempts WHERE seq = old.seq; END;
   CREATE TABLE executed (
     second INTEGER NOT NULL,
     queue TEXT NOT NULL,

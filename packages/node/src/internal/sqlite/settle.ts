@@ -4,11 +4,13 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { ExtendOutcome, Lease, Settlement, SettleOutcome } from "@outlive/deferred/TaskQueue"
-import { type Ending, type Held, heldColumns } from "./ending.ts"
+import type { Ending } from "./ending.ts"
 import type { Executed } from "./executed.ts"
-import type { Steps } from "./groupCommit.ts"
+import { isStep, type Steps } from "./groupCommit.ts"
+import { type Held, heldColumns, toHeld } from "./held.ts"
 import type { EndedAttempt } from "./ledger.ts"
 import type { Progress } from "./progress.ts"
+import { asRow } from "./row.ts"
 
 export const makeExtend = (
   db: DatabaseSync,
@@ -31,6 +33,7 @@ export const makeSettle = (
   progress: Progress,
 ): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
   const hold = db.prepare(`SELECT ${heldColumns} FROM records WHERE id = ? AND state = 1 AND token = ?`)
+  hold.setReturnArrays(true)
 
   const apply = (record: Held, settlement: Settlement, now: number) => {
     if (settlement._tag === "Succeed") return ending.succeed(record, settlement.result, now)
@@ -57,8 +60,9 @@ export const makeSettle = (
   }
 
   const settle = (settlement: Settlement, now: number): SettleOutcome => {
-    const record = hold.get(settlement.id, settlement.token) as unknown as Held | undefined
-    if (record === undefined) return "LeaseLost"
+    const row = asRow(hold.get(settlement.id, settlement.token))
+    if (row === undefined) return "LeaseLost"
+    const record = toHeld(row)
     ending.letGo(record)
     if (settlement.progress !== undefined) progress.note(settlement, settlement.progress)
     apply(record, settlement, now)
@@ -70,7 +74,7 @@ export const makeSettle = (
     const outcomes: Array<SettleOutcome> = []
     for (const settlement of settlements) {
       outcomes.push(settle(settlement, now))
-      yield
+      if (isStep(outcomes.length)) yield
     }
     return outcomes
   }

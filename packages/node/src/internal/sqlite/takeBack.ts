@@ -3,22 +3,17 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { AttemptFailure } from "@outlive/deferred/TaskRecord"
-import { type Ending, type Held, heldColumns } from "./ending.ts"
+import type { Ending } from "./ending.ts"
 import type { Steps } from "./groupCommit.ts"
+import { heldColumns, heldLength, toHeld } from "./held.ts"
 import type { EndedAttempt } from "./ledger.ts"
+import { asRows } from "./row.ts"
 
 /**
  * How many records one claim takes back and buries at the most, so that a claim after a power cut with many thousands
  * of expired leases does not hold the lock for seconds. The rest is for the next claim: `nextAt` says it is due.
  */
 const most = 1000
-
-interface Lost extends Held {
-  readonly token: number
-  readonly worker: string
-  readonly crashes: number
-  readonly max_crashes: number
-}
 
 export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) => Steps<void>) => {
   // From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
@@ -29,38 +24,40 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
        SELECT (SELECT min(queue) FROM records WHERE state = 1 AND queue > running.queue) FROM running
        WHERE running.queue IS NOT NULL
      )
-     SELECT ${heldColumns
-       .split(", ")
-       .map((column) => `records.${column}`)
-       .join(", ")}, token, worker, crashes, max_crashes
+     SELECT ${heldColumns}, worker, crashes, max_crashes
      FROM running CROSS JOIN records ON state = 1 AND records.queue = running.queue AND lease_until <= ?
      WHERE running.queue IS NOT NULL LIMIT ${most}`,
   )
+  expiredLeases.setReturnArrays(true)
   const crash = db.prepare("UPDATE records SET crashes = crashes + 1 WHERE seq = ?")
   const expired = db.prepare(
     `SELECT ${heldColumns} FROM records INDEXED BY expiring
      WHERE state = 0 AND first_attempt_at IS NULL AND expires_at <= ? LIMIT ${most}`,
   )
+  expired.setReturnArrays(true)
 
   return function* (now) {
-    for (const record of expiredLeases.all(now) as unknown as ReadonlyArray<Lost>) {
+    for (const row of asRows(expiredLeases.all(now))) {
+      const record = toHeld(row)
+      const [worker, crashes, maxCrashes] = row.slice(heldLength) as [string, number, number]
       const failure: AttemptFailure = {
         attempt: record.attempt,
         at: now,
         kind: "crash",
         tag: "Crashed",
-        message: `worker ${record.worker} did not extend its lease`,
+        message: `worker ${worker} did not extend its lease`,
       }
       const text = JSON.stringify(failure)
       const attempt: EndedAttempt = { token: record.token, outcome: "Crash", failure: text }
       crash.run(record.seq)
       ending.letGo(record)
-      if (record.cancel_requested === null && record.crashes >= record.max_crashes) {
+      if (record.cancel_requested === null && crashes >= maxCrashes) {
         ending.bury(record, { reason: "Crashed", failure: text }, now, attempt)
       } else ending.waitAgain(record, { eta: now, attempt: record.attempt, failure: text }, now, attempt)
       yield
     }
-    for (const record of expired.all(now) as unknown as ReadonlyArray<Held>) {
+    for (const row of asRows(expired.all(now))) {
+      const record = toHeld(row)
       ending.bury(record, { reason: "Expired", failure: record.failure }, now, undefined)
       yield
     }

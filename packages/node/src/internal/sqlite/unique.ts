@@ -2,19 +2,13 @@
  * Unique keys: at most one record of a task holds one, by the unique index over those that do. Whoever writes has the
  * lock of the file, so that this is true over all processes.
  */
-import type { DatabaseSync, SQLInputValue } from "node:sqlite"
+import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
-import type { NewRecord, UniqueWhile } from "@outlive/deferred/TaskRecord"
+import type { UniqueWhile } from "@outlive/deferred/TaskRecord"
 import { State } from "./schema.ts"
 
-/** What is written of a key with a new record, which waits and so holds it. */
-export const keyColumns = ["unique_key", "unique_while", "holds_key"] as const
-
-export const keyValues = ({ unique }: NewRecord): Array<SQLInputValue> =>
-  unique === undefined ? [null, null, null] : [unique.key, maskOf(unique.while), 1]
-
 /** The bit 1 << state for each; `waiting` is always among them. */
-const maskOf = (states: ReadonlyArray<UniqueWhile>): number =>
+export const maskOf = (states: ReadonlyArray<UniqueWhile>): number =>
   states.reduce((mask, state) => mask | (1 << State[state]), 1 << State.waiting)
 
 export interface Keys {
