@@ -166,12 +166,12 @@ export const streamOf = <
 > => paged((options) => of(task, options), filter)
 
 /**
- * How many dead letters have this queue, task, reason and error tag. It is a filter, too: `redrive(group)` redrives them.
- * (As a filter, a group without a tag also means those that have one.)
+ * How many dead letters have this queue, task, reason and error tag. It is a filter, too: `redrive(count)` redrives them.
+ * (As a filter, a count without a tag also means those that have one.)
  *
  * @since 0.1.0
  */
-export interface Group {
+export interface Count {
   readonly queue: string
   readonly task: string
   readonly reason: DeadReason
@@ -185,16 +185,16 @@ export interface Group {
  *
  * @since 0.1.0
  */
-export const groups = Effect.fnUntraced(function* (
+export const counts = Effect.fnUntraced(function* (
   filter: DeadLetterFilter = {},
-): Effect.fn.Return<ReadonlyArray<Group>, InvalidDeadLetterFilter | TaskQueueError, TaskQueue> {
+): Effect.fn.Return<ReadonlyArray<Count>, InvalidDeadLetterFilter | TaskQueueError, TaskQueue> {
   const queue = yield* TaskQueue
   const now = yield* Clock.currentTimeMillis
-  const counts = yield* Effect.forEach(yield* filtersOf(filter, now), (one) => queue.counts({ ...one, now }))
-  return counts
+  const found = yield* Effect.forEach(yield* filtersOf(filter, now), (one) => queue.counts({ ...one, now }))
+  return found
     .flat()
     .map(
-      ({ count, queue, reason, tag, task }): Group => ({
+      ({ count, queue, reason, tag, task }): Count => ({
         queue,
         task,
         reason: reason ?? "PermanentFailure",
@@ -341,4 +341,4 @@ const paged = <Letter, E, R>(
     ),
   )
 
-const keyOf = ({ queue, reason, tag, task }: Group): string => JSON.stringify([queue, task, reason, tag])
+const keyOf = ({ queue, reason, tag, task }: Count): string => JSON.stringify([queue, task, reason, tag])

@@ -239,29 +239,6 @@ describe("DeadLetters.of", () => {
       ])
     }).pipe(Effect.provide(memory)),
   )
-
-  it("does not compile with a task to choose, a payload of another type, or a bare number for a time", () => {
-    const types = () => [
-      // @ts-expect-error the task is given already
-      DeadLetters.of(Mail, { task: "Letter" }),
-      Effect.map(DeadLetters.of(Mail), ({ letters }) =>
-        letters.map(({ payload }) =>
-          // @ts-expect-error the payload has no width
-          Result.map(payload, ({ width }) => width),
-        ),
-      ),
-      // @ts-expect-error nobody can tell an age from a date
-      DeadLetters.find({ endedAfter: 1_700_000_000_000 }),
-      // @ts-expect-error an id is a TaskId
-      DeadLetters.redrive("1"),
-      // @ts-expect-error ids are not limited: give fewer
-      DeadLetters.redrive([nobody], { limit: 1 }),
-      DeadLetters.redrive([nobody]) satisfies Effect.Effect<DeadLetters.Redriven, TaskQueueError, TaskQueue>,
-      // @ts-expect-error a filter can be invalid
-      DeadLetters.redrive({}) satisfies Effect.Effect<DeadLetters.Redriven, TaskQueueError, TaskQueue>,
-    ]
-    assert.isFunction(types)
-  })
 })
 
 describe("DeadLetters.stream", () => {
@@ -305,7 +282,7 @@ describe("DeadLetters.stream", () => {
   )
 })
 
-describe("DeadLetters.groups", () => {
+describe("DeadLetters.counts", () => {
   it.effect("counts by queue, task, reason and tag, the largest first", () =>
     Effect.gen(function* () {
       yield* Letter.deferAll([1, 2].map((n) => ({ to: `${n}` })))
@@ -314,12 +291,12 @@ describe("DeadLetters.groups", () => {
       yield* Resize.defer({ width: 1 })
       yield* buryAll("PermanentFailure", "Broken")
       yield* Mail.defer({ to: "waits" })
-      assert.deepStrictEqual(yield* DeadLetters.groups(), [
+      assert.deepStrictEqual(yield* DeadLetters.counts(), [
         { queue: "mail", task: "Mail", reason: "PermanentFailure", tag: "Broken", count: 3 },
         { queue: "mail", task: "Letter", reason: "RetriesExhausted", tag: "MailBusy", count: 2 },
         { queue: "images", task: "Resize", reason: "PermanentFailure", tag: "Broken", count: 1 },
       ])
-      const ofMail = yield* DeadLetters.groups({ task: Mail, tag: "MailBusy" })
+      const ofMail = yield* DeadLetters.counts({ task: Mail, tag: "MailBusy" })
       assert.deepStrictEqual(
         ofMail.map(({ count, task }) => [task, count]),
         [["Letter", 2]],
@@ -327,11 +304,11 @@ describe("DeadLetters.groups", () => {
     }).pipe(Effect.provide(memory)),
   )
 
-  it.effect("gives groups that are filters", () =>
+  it.effect("gives counts that are filters", () =>
     Effect.gen(function* () {
       const { letter } = yield* three
-      const group = (yield* DeadLetters.groups()).find(({ task }) => task === "Letter")
-      assert.deepStrictEqual(yield* DeadLetters.redrive(group!), { redriven: 1, notDead: [], notFound: [] })
+      const letters = (yield* DeadLetters.counts()).find(({ task }) => task === "Letter")
+      assert.deepStrictEqual(yield* DeadLetters.redrive(letters!), { redriven: 1, notDead: [], notFound: [] })
       assert.strictEqual(yield* stateOf(letter), "ready")
     }).pipe(Effect.provide(memory)),
   )
@@ -417,7 +394,7 @@ describe("DeadLetters.redrive", () => {
       const report = yield* Effect.provideService(DeadLetters.redrive("all"), TaskQueue, deadly)
       // One died first, in the same millisecond, behind where it was.
       assert.strictEqual(report.redriven, 701)
-      const counts = yield* DeadLetters.groups()
+      const counts = yield* DeadLetters.counts()
       assert.deepStrictEqual(
         counts.map(({ count }) => count),
         [702],

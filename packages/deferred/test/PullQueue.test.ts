@@ -7,7 +7,7 @@ import { PermanentTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
 import { InvalidLease, LeaseExpired } from "@outlive/deferred/TaskLease"
 import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
-import { Context, DateTime, Deferred, Duration, Effect, Fiber, Layer, Option, Schema, Stream } from "effect"
+import { DateTime, Deferred, Duration, Effect, Fiber, Layer, Option, Schema, Stream } from "effect"
 import { TestClock, TestConsole } from "effect/testing"
 
 class Moved extends Schema.TaggedError<Moved>()("Moved", { to: Schema.String }) {}
@@ -456,62 +456,6 @@ describe("TaskLease", () => {
       assert.deepInclude(told[2], { outcome: "Bury", reason: "PermanentFailure", took: Duration.seconds(3) })
     }).pipe(Effect.provide(memory)),
   )
-
-  it("does not compile with the wrong payload, value, error or task", () => {
-    class Key extends Context.Service<Key, string>()("test/Key") {}
-    const Secret = Schema.String.pipe(
-      Schema.decodeTo(Schema.String, { decode: {} as never, encode: {} as never }),
-    ) as Schema.Codec<string, string, Key, Key>
-    const Hide = Task.make("Hide", { payload: { secret: Secret }, success: Secret })
-    const types = (lease: PullQueue.Leased<typeof Index | typeof Forget>["leases"][number]) => {
-      if (lease.task === "Index") {
-        return [
-          // @ts-expect-error a page, not a why
-          lease.payload.why,
-          // @ts-expect-error it has a result
-          lease.succeed(),
-          // @ts-expect-error words are a number
-          lease.succeed({ words: "7" }),
-          // @ts-expect-error not an error of the task
-          lease.fail(new Error("no")),
-          lease.fail(new Gone()) satisfies Effect.Effect<unknown, LeaseExpired | TaskQueueError>,
-        ]
-      }
-      return [
-        // @ts-expect-error the task has no errors of its own
-        lease.fail(new Gone()),
-        // @ts-expect-error there is no such task
-        lease.task === "Other",
-      ]
-    }
-    const options = () => [
-      // @ts-expect-error which queue?
-      PullQueue.lease({ tasks: [Index], duration: 1 }),
-      // @ts-expect-error for how long?
-      PullQueue.lease({ tasks: [Index], queue: "search" }),
-      // @ts-expect-error a name is no task
-      PullQueue.lease({ tasks: ["Index"], queue: "search", duration: 1 }),
-      // @ts-expect-error decoding needs the key
-      PullQueue.lease({ tasks: [Hide], queue: "search", duration: 1 }) satisfies Effect.Effect<
-        unknown,
-        unknown,
-        TaskQueue
-      >,
-      PullQueue.lease({ tasks: [Hide], queue: "q", duration: 1 }) satisfies Effect.Effect<
-        unknown,
-        unknown,
-        TaskQueue | Key
-      >,
-      // @ts-expect-error a lease can be invalid
-      PullQueue.lease({ tasks: [Index], queue: "q", duration: 1 }) satisfies Effect.Effect<
-        unknown,
-        TaskQueueError,
-        TaskQueue
-      >,
-    ]
-    assert.isFunction(types)
-    assert.isFunction(options)
-  })
 })
 
 describe("PullQueue.leaseScoped", () => {
