@@ -16,7 +16,7 @@
  * @barrel none: needs the optional peer "@effect/sql-pg"
  * @since 0.1.0
  */
-import { randomInt, randomUUID } from "node:crypto"
+import { randomUUID } from "node:crypto"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
@@ -26,6 +26,7 @@ import { makeCalls } from "./internal/postgres/calls.ts"
 import { makeChanges } from "./internal/postgres/changes.ts"
 import { makeClaim } from "./internal/postgres/claim.ts"
 import { makeEnqueue } from "./internal/postgres/enqueue.ts"
+import { makeKeeps } from "./internal/postgres/keeps.ts"
 import { makeLimits } from "./internal/postgres/limits.ts"
 import { makeLook } from "./internal/postgres/look.ts"
 import { makeManage } from "./internal/postgres/manage.ts"
@@ -81,14 +82,15 @@ export const make = Effect.fnUntraced(function* (
   const by = randomUUID().slice(0, 13)
   const changes = yield* makeChanges({ sql, schema, by, listen })
   const calls = makeCalls({ sql, schema, publish: changes.publish })
+  const keeps = makeKeeps()
   return {
     name: "postgres",
     capabilities: { durable: true, shared: true, transactional: true, listens: listen },
     payloads: makePayloads(calls),
     enqueue: yield* makeEnqueue(calls, by),
-    claim: makeClaim(calls, by),
+    claim: makeClaim(calls, by, keeps),
     extend: yield* makeExtend(calls),
-    settle: yield* makeSettle(calls, by, randomInt(32_768)),
+    settle: yield* makeSettle(calls, by, keeps),
     progress: yield* makeProgress(calls, by),
     ...makeManage(calls, by),
     ...makeLook(calls),

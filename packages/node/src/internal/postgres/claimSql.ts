@@ -60,10 +60,10 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
   RETURN QUERY
     WITH RECURSIVE ${runs(schema)},
     head AS (
-      SELECT ready.seq, CASE WHEN p_ageing IS NULL THEN run.rank ELSE ready.eta + run.rank * p_ageing END AS place,
+      SELECT ready.tid, ready.seq, CASE WHEN p_ageing IS NULL THEN run.rank ELSE ready.eta + run.rank * p_ageing END AS place,
         CASE WHEN p_ageing IS NULL THEN ready.eta END AS then_place
       FROM run CROSS JOIN LATERAL (
-        SELECT r.seq, r.eta FROM ${inRun(schema)}
+        SELECT r.ctid AS tid, r.seq, r.eta FROM ${inRun(schema)}
           AND r.eta <= p_now
           -- What this claim had no time to bury must not be claimed either.
           AND (r.bury_at IS NULL OR r.bury_at > p_now)
@@ -72,7 +72,8 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
       ORDER BY place, then_place, ready.seq LIMIT p_look
     ),
     taken AS MATERIALIZED (
-      SELECT r.ctid AS tid, head.place, head.then_place FROM head JOIN ${schema}.records r ON r.seq = head.seq AND r.state::integer = 0
+      SELECT r.ctid AS tid, head.place, head.then_place FROM head
+        JOIN ${schema}.records r ON r.ctid = head.tid AND r.state::integer = 0
       ORDER BY head.place, head.then_place, head.seq LIMIT p_count
       FOR UPDATE OF r SKIP LOCKED
     ),

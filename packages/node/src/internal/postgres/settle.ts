@@ -1,6 +1,7 @@
 /**
  * running ──► succeeded | cancelled | dead | scheduled | ready, the leases, and how far attempts have come.
  */
+import { randomInt } from "node:crypto"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import type {
   Driver,
@@ -14,6 +15,7 @@ import type {
 import * as Effect from "effect/Effect"
 import { type Calls, changesOf } from "./calls.ts"
 import { makeGroup } from "./groupCalls.ts"
+import type { Keeps } from "./keeps.ts"
 import { floats, integers, texts, uuids } from "./row.ts"
 
 /**
@@ -87,10 +89,16 @@ const tagOf = (failure: string | null): string | null => {
   return typeof parsed === "object" && typeof parsed?.tag === "string" ? parsed.tag : null
 }
 
-/** `shard` is where this process counts what it settled, apart from others. */
-export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string, shard: number) {
+/**
+ * Where attempts that ended are counted: each process has its own of these, and each transaction of a caller, since who
+ * counts in the same place waits for the other's commit.
+ */
+const shards = 32_768
+
+export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string, keeps: Keeps) {
+  const own = randomInt(shards)
   const text = `SELECT places, waiting, ended, progressed
-    FROM ${calls.schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+    FROM ${calls.schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
   type Item = Settlement & { readonly now: number }
   const settle = Effect.fnUntraced(function* (items: ReadonlyArray<Item>) {
     // Of a lease that is settled twice, the second is lost.
@@ -107,7 +115,8 @@ export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string,
       texts(failures.map(tagOf)),
       texts(settlements.map(({ progress }) => progress ?? null)),
       floats(settlements.map(({ now }) => now)),
-      PgTypes.int4(shard),
+      PgTypes.bool(keeps.settles(settlements)),
+      PgTypes.int4((yield* calls.isInTransaction) ? randomInt(shards) : own),
       by,
     ])
     const outcomes = items.map((): SettleOutcome => "LeaseLost")

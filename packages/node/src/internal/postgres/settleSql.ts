@@ -16,7 +16,8 @@ const isHeld = `r.id = g.id AND r.state::integer = 1 AND r.token = g.token`
 const isDropped = `r.keep = 0 AND (g.tag IN ('Succeed', 'Cancel') OR (r.cancel_requested IS NOT NULL AND ${again}))`
 
 export const settleFunctions = (schema: string): ReadonlyArray<string> => [
-  // Gives the places, from 1, of what was settled, with its state.
+  // Gives the places, from 1, of what was settled. `p_drops`: some may have nothing to be kept for. If that is not so, or
+  // not known, nothing goes wrong: it is kept until it is pruned.
   plpgsql({
     name: `${schema}.settle`,
     parameters: [
@@ -30,6 +31,7 @@ export const settleFunctions = (schema: string): ReadonlyArray<string> => [
       "p_failure_tag text[]",
       "p_progress text[]",
       "p_now double precision[]",
+      "p_drops boolean",
       "p_shard integer",
       "p_by text",
       "OUT places bigint[]",
@@ -47,7 +49,7 @@ BEGIN
       WITH ORDINALITY AS g (id, token, tag, eta, reason, result, failure, failure_tag, progress, now, ord)
   ),
   dropped AS (
-    DELETE FROM ${schema}.records r USING given g WHERE ${isHeld} AND ${isDropped}
+    DELETE FROM ${schema}.records r USING given g WHERE p_drops AND ${isHeld} AND ${isDropped}
     RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, 3 AS state
   ),
   kept AS (
@@ -66,7 +68,7 @@ BEGIN
       ledger = CASE WHEN g.tag = 'Succeed' THEN r.ledger
         ELSE ${withAttempt("r", { at: "g.now", outcome: "g.tag", failure: "g.failure" })} END,
       holds = ${holdsIn("r", `(${state})`)}
-    FROM given g WHERE ${isHeld} AND NOT (${isDropped})
+    FROM given g WHERE ${isHeld} AND NOT (p_drops AND ${isDropped})
     RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, r.state::integer
   ),
   settled AS (SELECT * FROM dropped UNION ALL SELECT * FROM kept),

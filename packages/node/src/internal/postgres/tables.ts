@@ -69,8 +69,8 @@ export const tables = (schema: string): ReadonlyArray<string> => [
   `CREATE INDEX expiring ON ${schema}.records (bury_at) WHERE bury_at IS NOT NULL`,
   `CREATE INDEX running ON ${schema}.records (queue, lease_until) WHERE state = 1`,
   `CREATE UNIQUE INDEX holding ON ${schema}.records (task, unique_key) WHERE holds`,
-  `CREATE INDEX ended ON ${schema}.records (queue, task, state, reason, failure_tag) WHERE state >= 2`,
-  `CREATE INDEX prunable ON ${schema}.records (prune_at) WHERE prune_at IS NOT NULL`,
+  // What is pruned, from the first, and with all that is counted: counting reads the index alone.
+  `CREATE INDEX ended ON ${schema}.records (prune_at, queue, task, state, reason, failure_tag) WHERE state >= 2`,
   `CREATE INDEX dead ON ${schema}.records (ended_at) WHERE state = 4`,
   `CREATE INDEX payload_refs ON ${schema}.records (payload_ref) WHERE payload_ref IS NOT NULL`,
   // Who has a name. Once its record has ended it stays taken until then.
