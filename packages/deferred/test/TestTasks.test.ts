@@ -5,6 +5,7 @@ import * as Task from "@outlive/deferred/Task"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
 import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
+import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as TestTasks from "@outlive/deferred/testing/TestTasks"
 import * as Worker from "@outlive/deferred/Worker"
 import {
@@ -285,6 +286,41 @@ describe("TestTasks.runNext", () => {
           ["Notify", "Bury", "PayloadMissing"],
         ],
       )
+    }).pipe(Effect.provide(App))
+  })
+
+  it.effect("claims a record of its own for each of those who run at the same time", () =>
+    Effect.gen(function* () {
+      const refs = [yield* Greet.defer(ada), yield* Greet.defer(ada)]
+      const fibers = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(TestTasks.runNext))
+      yield* TestClock.adjust("1 second")
+      const ran = yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(
+        ran.map((one) => one.valueOrUndefined?.record.id),
+        [...refs.map(({ id }) => id), undefined],
+      )
+    }).pipe(Effect.provide(greeting(() => Effect.as(Effect.sleep("1 second"), "")))),
+  )
+
+  it.effect("works over any driver, which its handlers have from the same layer", () => {
+    let enqueued = 0
+    const driver = Effect.map(TaskQueueMemory.make, (memory) => ({
+      ...memory,
+      enqueue: (params: Parameters<typeof memory.enqueue>[0]) => {
+        enqueued += params.records.length
+        return memory.enqueue(params)
+      },
+    }))
+    const Queue = TestTasks.layerQueueOf(driver)
+    const App = TestTasks.layer({ tasks: [Greet, Notify], queue: Queue }).pipe(
+      Layer.provide(Greet.toLayer(() => Effect.as(Effect.orDie(Notify.defer({ text: "" })), ""))),
+      Layer.provide(Notify.toLayer(() => Effect.void)),
+      Layer.provideMerge(Queue),
+    )
+    return Effect.gen(function* () {
+      yield* Greet.defer(ada)
+      assert.deepStrictEqual((yield* TestTasks.drain()).counts, { Succeed: 2 })
+      assert.strictEqual(enqueued, 2)
     }).pipe(Effect.provide(App))
   })
 

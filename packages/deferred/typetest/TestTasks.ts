@@ -2,10 +2,11 @@
  * The testing kit: what must compile and, by `@ts-expect-error`, what must not. Checked by `check`, never run.
  */
 import * as Task from "@outlive/deferred/Task"
-import type { TaskQueue } from "@outlive/deferred/TaskQueue"
+import type { Driver, TaskQueue } from "@outlive/deferred/TaskQueue"
+import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as TaskSamples from "@outlive/deferred/testing/TaskSamples"
 import * as TestTasks from "@outlive/deferred/testing/TestTasks"
-import { Effect, Layer, Schema, type Scope } from "effect"
+import { Context, Effect, Layer, Schema, type Scope } from "effect"
 
 const Renamed = Task.make("Renamed", {
   payload: Task.versions({ user: Schema.String }).to({ userId: Schema.String }, (old) => ({ userId: old.user })),
@@ -34,6 +35,16 @@ export const none: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed] })
 export const missing: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed, Ping] }).pipe(Layer.provide(RenamedHandler))
 // @ts-expect-error another task's handler
 export const wrong: Layer.Layer<Kit> = TestTasks.layer({ tasks: [Renamed] }).pipe(Layer.provide(PingHandler))
+
+// ---- a queue of another driver brings its own errors and needs
+class Database extends Context.Service<Database, Driver>()("Database") {}
+const Other = TestTasks.layerQueueOf(Effect.andThen(Effect.fail("no database" as const), Database))
+export const other: Layer.Layer<Kit, "no database", Database> = TestTasks.layer({
+  tasks: [Renamed],
+  queue: Other,
+}).pipe(Layer.provide(RenamedHandler))
+// @ts-expect-error a queue into which no faults can be injected
+TestTasks.layer({ tasks: [Renamed], queue: TaskQueueMemory.layer })
 
 // ---- payloads are those of the newest version
 export const payloads: Effect.Effect<ReadonlyArray<string>, unknown, TestTasks.TestTaskQueue | TaskQueue> = Effect.map(

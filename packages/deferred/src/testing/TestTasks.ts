@@ -155,19 +155,30 @@ export class TestTasks extends Context.Service<
 >()("outlive/deferred/testing/TestTasks") {}
 
 /**
+ * A task queue of any driver into which faults can be injected: for an application whose transactions, say, a test must
+ * not leave out. The driver must be nobody else's meanwhile.
+ *
+ * @since 0.1.0
+ */
+export const layerQueueOf = <E, R>(
+  driver: Effect.Effect<TaskQueue.Driver, E, R>,
+): Layer.Layer<TaskQueue.TaskQueue | TestTaskQueue, E, Exclude<R, Scope.Scope>> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const faulty = makeFaultyDriver(yield* driver)
+      const queue = yield* TaskQueue.make(faulty.driver)
+      return Context.make(TaskQueue.TaskQueue, queue).pipe(Context.add(TestTaskQueue, faulty))
+    }),
+  )
+
+/**
  * A task queue in memory into which faults can be injected: instead of `TaskQueueMemory.layer`, for whatever defers, and
  * for a real `Worker.layer` too. `layer` brings it along; who provides it to handlers that defer themselves gives them
  * the same queue.
  *
  * @since 0.1.0
  */
-export const layerQueue: Layer.Layer<TaskQueue.TaskQueue | TestTaskQueue> = Layer.effectContext(
-  Effect.gen(function* () {
-    const faulty = makeFaultyDriver(yield* TaskQueueMemory.make)
-    const queue = yield* TaskQueue.make(faulty.driver)
-    return Context.make(TaskQueue.TaskQueue, queue).pipe(Context.add(TestTaskQueue, faulty))
-  }),
-)
+export const layerQueue: Layer.Layer<TaskQueue.TaskQueue | TestTaskQueue> = layerQueueOf(TaskQueueMemory.make)
 
 /**
  * For the tests of an application, in the place of its queue and its workers. No `Instance` and no background fibers:
@@ -200,9 +211,16 @@ export const layerQueue: Layer.Layer<TaskQueue.TaskQueue | TestTaskQueue> = Laye
  *
  * @since 0.1.0
  */
-export const layer = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
-  options: Options<Tasks>,
-): Layer.Layer<TestTasks | TestTaskQueue | TaskQueue.TaskQueue, never, Task.HandlersOf<Tasks[number]>> =>
+export const layer = <
+  const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>,
+  E = never,
+  R = never,
+>(
+  options: Options<Tasks> & {
+    /** The queue, when not `layerQueue`: one of `layerQueueOf`. */
+    readonly queue?: Layer.Layer<TaskQueue.TaskQueue | TestTaskQueue, E, R> | undefined
+  },
+): Layer.Layer<TestTasks | TestTaskQueue | TaskQueue.TaskQueue, E, Task.HandlersOf<Tasks[number]> | R> =>
   Layer.effect(
     TestTasks,
     Effect.gen(function* () {
@@ -215,10 +233,10 @@ export const layer = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Rea
         drain: (drainOptions) => drainWith(runner, drainOptions ?? {}),
       }
     }),
-  ).pipe(Layer.provideMerge(layerQueue)) as Layer.Layer<
+  ).pipe(Layer.provideMerge(options.queue ?? layerQueue)) as Layer.Layer<
     TestTasks | TestTaskQueue | TaskQueue.TaskQueue,
-    never,
-    Task.HandlersOf<Tasks[number]>
+    E,
+    Task.HandlersOf<Tasks[number]> | R
   >
 
 /**
