@@ -37,9 +37,9 @@ export interface LeaseOptions<Tasks extends ReadonlyArray<Task.Any | TaskGroup<R
 }
 
 /** @since 0.1.0 */
-export interface Leased<Tasks extends Task.Any> {
+export interface Leased<out Lease> {
   /** In the order in which a worker would have claimed them. */
-  readonly leases: ReadonlyArray<TaskLease<Tasks>>
+  readonly leases: ReadonlyArray<Lease>
   /** What this call leased and could not give: it is dead now, and counts as one of `max`. */
   readonly buried: ReadonlyArray<Buried>
   /**
@@ -96,7 +96,7 @@ export type LeaseError = InvalidLease | TaskQueueError
 export const lease: <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
   options: LeaseOptions<Tasks>,
 ) => Effect.Effect<
-  Leased<TaskOf<Tasks[number]>>,
+  Leased<TaskLease<TaskOf<Tasks[number]>>>,
   LeaseError,
   TaskQueue | TaskOf<Tasks[number]>["payload"]["DecodingServices"]
 > = leaseSome as never
@@ -111,7 +111,7 @@ export const lease: <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
 export const leaseScoped: <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
   options: LeaseOptions<Tasks>,
 ) => Effect.Effect<
-  Leased<TaskOf<Tasks[number]>>,
+  Leased<TaskLease<TaskOf<Tasks[number]>>>,
   LeaseError,
   TaskQueue | Scope.Scope | TaskOf<Tasks[number]>["payload"]["DecodingServices"]
 > = leaseSomeScoped as never

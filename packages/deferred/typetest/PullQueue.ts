@@ -57,13 +57,13 @@ export const longer: Effect.Effect<unknown, LeaseExpired | TaskQueueError> = lea
 
 // ---- what is said, what is needed
 export const leased: Effect.Effect<
-  PullQueue.Leased<typeof Index | typeof Forget>,
+  PullQueue.Leased<TaskLease<typeof Index | typeof Forget>>,
   InvalidLease | TaskQueueError,
   TaskQueue
 > = PullQueue.lease({ ...pull, tasks: [Index, Forget], max: 10 })
 export const grouped: typeof leased = PullQueue.lease({ ...pull, tasks: [Task.group(Index, Forget)] })
 // @ts-expect-error Forget is leased, too
-export const half: Effect.Effect<PullQueue.Leased<typeof Index>, unknown, TaskQueue> = leased
+export const half: Effect.Effect<PullQueue.Leased<TaskLease<typeof Index>>, unknown, TaskQueue> = leased
 // @ts-expect-error which queue?
 PullQueue.lease({ tasks: [Index], duration: 1 })
 // @ts-expect-error for how long?
