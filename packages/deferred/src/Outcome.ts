@@ -54,6 +54,8 @@ export type Outcome =
       readonly policy: RetryPolicy | undefined
       readonly error: unknown
       readonly kind: Exclude<AttemptFailure["kind"], "crash">
+      /** Milliseconds: the error asks for so long a pause at the least (`retryAfter`). */
+      readonly atLeast: number | undefined
     }
   | { readonly _tag: "Snoozed"; readonly snooze: Snooze }
   | { readonly _tag: "Dead"; readonly reason: DeadReason; readonly error: unknown }
@@ -80,6 +82,37 @@ export class PayloadMissing extends Schema.TaggedError<PayloadMissing>()("Payloa
 }
 
 /**
+ * A delivered record names a task that the receiver does not know. Who receives it fails the attempt with it.
+ *
+ * @since 0.1.0
+ */
+export class UnknownTask extends Schema.TaggedError<UnknownTask>()("UnknownTask", { task: Schema.String }) {
+  override get message() {
+    return `nobody here handles the task ${JSON.stringify(this.task)}`
+  }
+}
+
+/**
+ * An error that has this property, with milliseconds in it, asks for a pause: its record is tried again by its policy, and
+ * not before then. For errors that stand for somebody's `Retry-After`.
+ *
+ * @example
+ * ```ts
+ * import * as Outcome from "@outlive/deferred/Outcome"
+ * import { Schema } from "effect"
+ *
+ * class TooManyCalls extends Schema.TaggedError<TooManyCalls>()("TooManyCalls", { seconds: Schema.Int }) {
+ *   get [Outcome.retryAfter]() {
+ *     return this.seconds * 1_000
+ *   }
+ * }
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const retryAfter: unique symbol = Symbol.for("outlive/deferred/Outcome/retryAfter")
+
+/**
  * The outcome of an exit. Of several reasons in one cause, the one that says most decides:
  *
  * 1. A lost lease: nothing may be written, whatever the handler did.
@@ -104,6 +137,7 @@ export const fromExit = (
   for (const { error } of failures) {
     if (error instanceof PermanentTaskFailure) return { _tag: "Dead", reason: "PermanentFailure", error }
     if (error instanceof Undecodable) return { _tag: "Dead", reason: "Undecodable", error }
+    if (error instanceof UnknownTask) return { _tag: "Dead", reason: "UnknownTask", error }
     if (error instanceof PayloadMissing) return { _tag: "Dead", reason: "PayloadMissing", error }
   }
   const defect = cause.reasons.find(Cause.isDieReason)
@@ -136,7 +170,20 @@ const retry = (kind: "failure" | "defect" | "timeout", error: unknown): Extract<
   policy: undefined,
   error,
   kind,
+  atLeast: atLeastOf(error),
 })
+
+const atLeastOf = (error: unknown): number | undefined => {
+  if (typeof error !== "object" || error === null || !(retryAfter in error)) return undefined
+  try {
+    const millis = error[retryAfter]
+    // One that asks for no time at all, or for ever, is as good as none: a record must not be lost in the distance.
+    return typeof millis === "number" && millis > 0 && millis < Number.POSITIVE_INFINITY ? millis : undefined
+  } catch {
+    // A getter of the application that throws: the failure itself is what counts.
+    return undefined
+  }
+}
 
 /**
  * When a snooze ends, in epoch milliseconds. An endless one ends with JavaScript's calendar, so that it can be stored.

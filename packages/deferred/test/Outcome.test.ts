@@ -44,6 +44,7 @@ describe("Outcome.fromExit", () => {
     ["fails with undefined", Exit.fail(undefined), undefined, "Retry failure"],
     ["times out", Exit.fail(timeout), undefined, "Retry timeout"],
     ["has an undecodable payload", Exit.fail(new Outcome.Undecodable({ message: "?" })), undefined, "Dead Undecodable"],
+    ["is not known", Exit.fail(new Outcome.UnknownTask({ task: "Odd" })), undefined, "Dead UnknownTask"],
     ["dies", Exit.die(boom), undefined, "Retry defect"],
     ["interrupts itself", Exit.failCause(interrupted), undefined, "Retry defect"],
     ["fails with an empty cause", Exit.failCause(Cause.empty), undefined, "Retry defect"],
@@ -87,6 +88,26 @@ describe("Outcome.fromExit", () => {
     const outcome = (error: unknown) => Outcome.fromExit(Exit.fail(error), { stop: undefined, rules: { Odd: policy } })
     assert.deepInclude(outcome(new Odd()), { _tag: "Retry", policy })
     assert.deepInclude(outcome(new Rejected()), { _tag: "Retry", policy: undefined })
+  })
+
+  it.each([
+    ["milliseconds", 1500, 1500],
+    ["no time", 0, undefined],
+    ["for ever", Number.POSITIVE_INFINITY, undefined],
+    ["what is no number", "soon", undefined],
+  ] as const)("passes on the pause that an error asks for: %s", (_, asked, expected) => {
+    const outcome = Outcome.fromExit(Exit.fail({ [Outcome.retryAfter]: asked }), { stop: undefined, rules })
+    assert.deepInclude(outcome, { _tag: "Retry", atLeast: expected })
+  })
+
+  it("does not trip over an error that throws when it is asked for its pause", () => {
+    const error = {
+      get [Outcome.retryAfter](): number {
+        throw boom
+      },
+    }
+    const outcome = Outcome.fromExit(Exit.fail(error), { stop: undefined, rules })
+    assert.deepInclude(outcome, { _tag: "Retry", error, atLeast: undefined })
   })
 
   it("takes a rule that throws for a defect, not for the end of the worker", () => {

@@ -91,6 +91,22 @@ const loaded = (
 const withProgress = ({ progress }: Slot, settlement: Settlement | undefined): Settlement | undefined =>
   progress === undefined || settlement === undefined ? settlement : { ...settlement, progress }
 
+/** What came of an attempt, with the encoded success where it is kept. A success that does not encode is none. */
+export const judge = Effect.fnUntraced(function* (
+  { known, stop }: Omit<Settling, "record">,
+  exit: Exit.Exit<unknown, unknown>,
+) {
+  const { keep, rules } = known.task.settings
+  const outcome = Outcome.fromExit(exit, { stop, rules })
+  if (outcome._tag !== "Succeeded") return { outcome, ended: exit, result: undefined }
+  // Nobody can read a result that is not kept: it is not worth encoding.
+  const encoded = yield* Effect.exit(keep === 0 ? Effect.undefined : known.handler.encodeExit(exit))
+  if (Exit.isSuccess(encoded)) return { outcome, ended: exit, result: encoded.value }
+  // The handler gave something that its own schema does not know: a defect of the handler.
+  const ended = Exit.die(Cause.squash(encoded.cause))
+  return { outcome: Outcome.fromExit(ended, { stop: undefined, rules }), ended, result: undefined }
+})
+
 /** The settlement of an attempt that ended so; `undefined` when nothing may be written. */
 export const settlementOf = (
   slot: Settling,
@@ -110,22 +126,9 @@ export const settlementOf = (
 const logSuccess = Effect.logDebug("task succeeded")
 
 const settlementOfAny = Effect.fnUntraced(function* (slot: Settling, exit: Exit.Exit<unknown, unknown>) {
-  const { known, record } = slot
-  const { settings } = known.task
+  const { record } = slot
   const lease = { id: record.id, token: record.token }
-  let outcome = Outcome.fromExit(exit, { stop: slot.stop, rules: settings.rules })
-  let ended = exit
-  let result: string | undefined
-  if (outcome._tag === "Succeeded") {
-    // Nobody can read a result that is not kept: it is not worth encoding.
-    const encoded = yield* Effect.exit(settings.keep === 0 ? Effect.undefined : known.handler.encodeExit(exit))
-    if (Exit.isSuccess(encoded)) result = encoded.value
-    else {
-      // The handler gave something that its own schema does not know: a defect of the handler.
-      ended = Exit.die(Cause.squash(encoded.cause))
-      outcome = Outcome.fromExit(ended, { stop: undefined, rules: settings.rules })
-    }
-  }
+  const { ended, outcome, result } = yield* judge(slot, exit)
   switch (outcome._tag) {
     case "Succeeded":
       yield* logSuccess
@@ -208,17 +211,18 @@ const retryDelay = Effect.fnUntraced(function* (
     (yield* QueueDefaults).get(record.queue)?.retry ??
     RetryPolicy.defaultPolicy
   const random = yield* Random.next
-  return yield* RetryPolicy.decide(policy, {
+  const delay = yield* RetryPolicy.decide(policy, {
     // What a crash cut short has not failed; crashes have a limit of their own.
     attempt: record.attempt - record.crashes,
     age: now - record.firstAttemptAt,
     error: outcome.error,
     random,
   })
+  return delay === undefined ? undefined : Math.max(delay, outcome.atLeast ?? 0)
 })
 
-const failureOf = (
-  record: ClaimedRecord,
+export const failureOf = (
+  record: Pick<ClaimedRecord, "attempt">,
   kind: AttemptFailure["kind"],
   error: unknown,
   at: number,
@@ -230,14 +234,14 @@ const failureOf = (
   message: Outcome.messageOf(error),
 })
 
-const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
+export const causeOf = (exit: Exit.Exit<unknown, unknown>): Cause.Cause<unknown> =>
   Exit.isFailure(exit) ? Cause.fromReasons(withoutInterrupts(exit.cause)) : Cause.empty
 
 /**
  * The attempt's span: a child of the caller's for a first attempt that was due at once, only linked to it for retries
  * and delayed work, whose caller's trace has long ended.
  */
-const traced = (
+export const traced = (
   work: Effect.Effect<unknown, unknown>,
   record: ClaimedRecord,
   traceparent: string | undefined,

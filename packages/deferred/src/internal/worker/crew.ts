@@ -213,7 +213,7 @@ export const makeCrew = Effect.fnUntraced(function* (
 })
 
 /** The tasks by every name that records of theirs may have. */
-const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>) {
+export const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>) {
   const known = new Map<string, Known>()
   // Attempts begin with the worker's context less what belongs to the place where its layer was built.
   const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
