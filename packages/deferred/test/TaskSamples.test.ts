@@ -73,6 +73,15 @@ describe("TaskSamples", () => {
       )
       assert.include(error.message, "version 2: has no sample")
       assert.lengthOf(yield* TaskSamples.check(Welcome, { 1: [v1] }, { required: "none" }), 1)
+      const mixed = yield* Effect.flip(TaskSamples.check(Welcome, { 1: ["{"], 3: ["{"] }))
+      assert.deepStrictEqual(
+        mixed.problems.map(({ index, version }) => [version, index]),
+        [
+          [1, 1],
+          [2, undefined],
+          [3, 1],
+        ],
+      )
       const all = yield* Effect.flip(TaskSamples.check(Welcome, { 1: [v1], 2: [v2] }, { required: "all" }))
       assert.deepStrictEqual(
         all.problems.map(({ version }) => version),
@@ -85,10 +94,15 @@ describe("TaskSamples", () => {
     Effect.gen(function* () {
       const sample = yield* TaskSamples.sample(Welcome, { userId: "ada", at: DateTime.makeUnsafe(0) })
       assert.deepStrictEqual(sample, { version: 3, text: v3 })
-      const checked = yield* TaskSamples.check(Welcome, [sample, { version: 1, text: v1 }, { version: 2, text: v2 }])
+      const checked = yield* TaskSamples.check(Welcome, [
+        sample,
+        { version: 1, text: v1 },
+        { version: 2, text: v2 },
+        sample,
+      ])
       assert.deepStrictEqual(
         checked.map(({ version }) => version),
-        [1, 2, 3],
+        [1, 2, 3, 3],
       )
     }),
   )
