@@ -87,16 +87,16 @@ type When =
   | { readonly eta?: DateTime.DateTime | undefined; readonly delay?: undefined }
 
 /** Which errors the given options add to those of every deferral. @since 0.1.0 */
-export type OptionErrors<O> =
-  | NameErrors<O>
-  | (O extends { readonly requireTransaction: boolean } ? NotInTransaction : never)
+export type OptionErrors<Name, OnDuplicate, RequireTransaction> =
+  | NameErrors<Name, OnDuplicate>
+  | ([RequireTransaction] extends [false | undefined] ? never : NotInTransaction)
 
 /** Which errors of a name the given options leave possible. @since 0.1.0 */
-export type NameErrors<O> = O extends { readonly name: string }
-  ? O extends { readonly onDuplicate: "ignore" | "replace" }
+export type NameErrors<Name, OnDuplicate> = [Name] extends [undefined]
+  ? never
+  : [OnDuplicate] extends ["ignore" | "replace"]
     ? never
     : TaskAlreadyExists | TombstonedTask
-  : never
 
 /**
  * An option is out of its bounds: `field` is its name. Nothing was stored.

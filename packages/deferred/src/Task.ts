@@ -64,12 +64,20 @@ export interface Task<
    * Fails with `InvalidTaskOptions`, `PayloadTooLarge`, `SchemaError`, `TaskQueueError`, and with a `name` also with
    * `TaskAlreadyExists` and `TombstonedTask`, with `requireTransaction` with `NotInTransaction`. Times are by the caller's `Clock`.
    */
-  readonly defer: <const Options extends DeferOptions = object>(
+  readonly defer: <
+    const Name extends DeferOptions["name"] = undefined,
+    const OnDuplicate extends DeferOptions["onDuplicate"] = undefined,
+    const RequireTransaction extends DeferOptions["requireTransaction"] = undefined,
+  >(
     payload: Payload["~type.make.in"],
-    options?: Options,
+    options?: DeferOptions & {
+      readonly name?: Name
+      readonly onDuplicate?: OnDuplicate
+      readonly requireTransaction?: RequireTransaction
+    },
   ) => Effect.Effect<
     DeferredRef<Success, Error>,
-    DeferError | OptionErrors<Options>,
+    DeferError | OptionErrors<Name, OnDuplicate, RequireTransaction>,
     TaskQueue | Payload["EncodingServices"]
   >
   /**

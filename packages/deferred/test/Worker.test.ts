@@ -557,4 +557,22 @@ describe("Worker", () => {
       )
     }),
   )
+
+  it.effect("refuses two tasks of one name, or one with the other's alias, and takes the same task twice (D54)", () =>
+    Effect.gen(function* () {
+      const start = (other: Task.Any) =>
+        Effect.exit(Layer.build(Worker.layer({ tasks: [Greet, other as typeof Greet] }))).pipe(
+          Effect.scoped,
+          Effect.provide(
+            Greet.toLayer(hello).pipe(
+              Layer.provideMerge(Layer.mergeAll(Layer.fresh(TaskQueueMemory.layer), Instance.layerBackend())),
+            ),
+          ),
+        )
+      for (const other of [Task.make("Greet"), Task.make("Hello", { aliases: ["Greet"] })]) {
+        assert.include(String(yield* start(other)), "is that of two tasks of a worker")
+      }
+      assert.isTrue(Exit.isSuccess(yield* start(Greet)))
+    }),
+  )
 })

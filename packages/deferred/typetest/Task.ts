@@ -3,6 +3,7 @@
  */
 import type { FrontendsNotSupported, Instance } from "@outlive/core/Instance"
 import type {
+  DeferOptions,
   InvalidTaskOptions,
   NotInTransaction,
   PayloadTooLarge,
@@ -170,3 +171,10 @@ export const careless: Effect.Effect<unknown, Errors, TaskQueue> = Hello.defer(
   { name: "" },
   { requireTransaction: true },
 )
+
+// ---- an option that does not exist, also beside others
+// @ts-expect-error not duplicates
+Hello.defer({ name: "" }, { name: "n", onDuplicates: "ignore" })
+declare const options: DeferOptions
+// @ts-expect-error options that are not known here may have a name, or require a transaction
+export const anyOptions: Effect.Effect<unknown, Errors, TaskQueue> = Hello.defer({ name: "" }, options)

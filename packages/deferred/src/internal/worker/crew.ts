@@ -9,6 +9,7 @@ import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
+import { InvalidTaskOptions } from "../../DeferOptions.ts"
 import type { Stop } from "../../Outcome.ts"
 import type * as Task from "../../Task.ts"
 import * as TaskHandler from "../../TaskHandler.ts"
@@ -219,10 +220,18 @@ export const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task
   const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
   const traced = base.mapUnsafe.has(Tracer.Tracer.key)
   for (const task of tasks) {
+    const names = [task.taskName, ...task.settings.aliases]
+    // One of them would never run, without a word (D54).
+    const taken = names.find((name) => known.has(name) && known.get(name)?.task !== task)
+    if (taken !== undefined) {
+      yield* Effect.die(
+        new InvalidTaskOptions({ task: taken, field: "name", reason: "is that of two tasks of a worker" }),
+      )
+    }
     const handler = yield* TaskHandler.key(task.taskName)
     // The worker's clock, logger and tracer go over the handler's.
     const context = Context.merge(handler.services, base) as Context.Context<never>
-    for (const name of [task.taskName, ...task.settings.aliases]) known.set(name, { task, handler, context, traced })
+    for (const name of names) known.set(name, { task, handler, context, traced })
   }
   return known
 })
