@@ -7,7 +7,7 @@ import type { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import { atOnce, type GroupCommit, type Steps } from "./groupCommit.ts"
 
-/** Bytes: what is written in one piece while everything else waits, some 50 milliseconds. */
+/** Bytes. A body is written in one piece while everything else waits: five milliseconds for each of its mebibytes. */
 const limit = 16_777_216
 
 /** Where a page ended. */

@@ -9,6 +9,8 @@ export const makeSnapshot = (db: DatabaseSync): Snapshot => {
   const begin = db.prepare("BEGIN")
   const end = db.prepare("ROLLBACK")
   return (body) => {
+    // Whoever began it looks at one moment already.
+    if (db.isTransaction) return body()
     begin.run()
     try {
       return body()

@@ -1,0 +1,95 @@
+/** Unique keys over several connections. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { assert, describe, it } from "@effect/vitest"
+import type { TaskId } from "@outlive/deferred/TaskId"
+import type { NewRecord } from "@outlive/deferred/TaskRecord"
+import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
+import { Effect } from "effect"
+
+const newFile = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true })),
+  ),
+  (path) => join(path, "queue.db"),
+)
+const idOf = (number: number) => `00000000-0000-7000-8000-${String(number).padStart(12, "0")}` as TaskId
+const record = (number: number, more?: Partial<NewRecord>): NewRecord => ({
+  id: idOf(number),
+  task: "task",
+  version: 1,
+  queue: "queue",
+  payload: "{}",
+  headers: {},
+  priority: 0,
+  eta: 0,
+  onDuplicate: "fail",
+  tombstone: 0,
+  maxCrashes: 1000,
+  keep: 1000,
+  ...more,
+})
+const numbers = (length: number) => Array.from({ length }, (_, index) => index)
+const unique = (key: number | string) => ({ unique: { key: String(key), while: ["waiting", "running"] as const } })
+
+describe("unique keys", () => {
+  it.effect("are held once, however many connections want them at once", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const drivers = yield* Effect.all([TaskQueueSqlite.make({ filename }), TaskQueueSqlite.make({ filename })])
+      const outcomes = yield* Effect.forEach(
+        numbers(400),
+        (number) =>
+          Effect.map(
+            drivers[number % 2]!.enqueue({ records: [record(number, unique(number % 40))], now: 0 }),
+            ([outcome]) => ({ key: number % 40, own: idOf(number), outcome: outcome! }),
+          ),
+        { concurrency: "unbounded" },
+      )
+      const inserted = outcomes.filter(({ outcome }) => outcome._tag === "Inserted")
+      assert.deepStrictEqual(
+        inserted.map(({ key }) => key).sort((left, right) => left - right),
+        numbers(40),
+      )
+      const holders = new Map(inserted.map(({ key, own }) => [key, own]))
+      for (const { key, outcome, own } of outcomes) {
+        const isFirst = holders.get(key) === own
+        assert.deepStrictEqual(outcome, { _tag: isFirst ? "Inserted" : "Existing", id: holders.get(key)! })
+      }
+    }),
+  )
+
+  it.effect("cost nothing in the index for records that have none", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const driver = yield* TaskQueueSqlite.make({ filename })
+      const records = numbers(100).map((number) => record(number, number % 2 === 0 ? unique(number) : {}))
+      yield* driver.enqueue({ records, now: 0 })
+      const db = new DatabaseSync(filename)
+      const held = db.prepare("SELECT count(*) AS count FROM records INDEXED BY unique_keys WHERE holds_key = 1").get()
+      const others = db.prepare("SELECT count(*) AS count FROM records WHERE holds_key IS NULL").get()
+      db.close()
+      assert.deepStrictEqual([held?.count, others?.count], [50, 50])
+    }),
+  )
+
+  it.effect("leave no place in the order of insertion to what was not stored", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      const records = [record(0, unique("k")), record(1, unique("k")), record(2), record(0, unique("other"))]
+      assert.deepStrictEqual(yield* driver.enqueue({ records, now: 0 }), [
+        { _tag: "Inserted", id: idOf(0) },
+        { _tag: "Existing", id: idOf(0) },
+        { _tag: "Inserted", id: idOf(2) },
+        { _tag: "Existing", id: idOf(0) },
+      ])
+      const page = yield* driver.find({ limit: 1, now: 0 })
+      assert.strictEqual(page.records[0]?.uniqueKey, "k")
+      const next = yield* driver.find({ limit: 1, now: 0, cursor: page.cursor })
+      assert.strictEqual(next.records[0]?.id, idOf(2))
+    }),
+  )
+})
