@@ -22,11 +22,11 @@ export interface Speaking {
 
 /** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
 export class AttemptContext implements Attempt {
-  private readonly taskQueue: TaskQueue["Service"]
+  private readonly taskQueue: Pick<TaskQueue["Service"], "extend">
   private readonly slot: Speaking
   private readonly record: ClaimedRecord
 
-  constructor(taskQueue: TaskQueue["Service"], slot: Speaking) {
+  constructor(taskQueue: Pick<TaskQueue["Service"], "extend">, slot: Speaking) {
     this.taskQueue = taskQueue
     this.slot = slot
     this.record = slot.record
