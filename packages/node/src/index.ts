@@ -6,5 +6,10 @@
  * @since 0.1.0
  */
 export * as NodeInstance from "./NodeInstance.ts"
+export * as PushAnswer from "./PushAnswer.ts"
+export * as PushAuthenticator from "./PushAuthenticator.ts"
+export * as PushDelivery from "./PushDelivery.ts"
+export * as PushKeys from "./PushKeys.ts"
+export * as PushSignature from "./PushSignature.ts"
 export * as QueueConfigFile from "./QueueConfigFile.ts"
 export * as TaskQueueSqlite from "./TaskQueueSqlite.ts"
