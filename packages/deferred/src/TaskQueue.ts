@@ -24,6 +24,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type { Capabilities } from "./Capabilities.ts"
 import { type Endings, makeEndings } from "./internal/endings.ts"
 import { makeTaskEvents } from "./internal/taskEvents.ts"
 import { PayloadStore } from "./PayloadStore.ts"
@@ -45,24 +46,15 @@ export class TaskQueueError extends Schema.TaggedError<TaskQueueError>()("TaskQu
   message: Schema.String,
   /** Whether the same call may work later without anybody mending anything. */
   isRetryable: Schema.Boolean,
+  /**
+   * What callers may want to tell apart:
+   *
+   * - `NotSupported`: this storage engine cannot do it, ever (`capabilities`); the message says what to do instead
+   * - `TooLarge`: a record is larger than this storage engine takes
+   */
+  reason: Schema.optionalKey(Schema.Literals(["NotSupported", "TooLarge"])),
   cause: Schema.optionalKey(Schema.Defect()),
 }) {}
-
-/**
- * What a driver can do, as data: for callers that must choose, and for people.
- *
- * @since 0.1.0
- */
-export interface Capabilities {
-  /** Records survive the process. */
-  readonly durable: boolean
-  /** Several processes can work on the same queues. */
-  readonly shared: boolean
-  /** `enqueue` and `settle` can join a transaction of the application. */
-  readonly transactional: boolean
-  /** `changes` tells of other processes' changes without polling. */
-  readonly listens: boolean
-}
 
 /** What became of a record that was given to `enqueue`. @since 0.1.0 */
 export type EnqueueOutcome =

@@ -24,7 +24,16 @@ export const make: Effect.Effect<TaskQueue.Driver> = Effect.sync(() => {
   return {
     name: "memory",
     payloads: PayloadStore.makeMemory(),
-    capabilities: { durable: false, shared: false, transactional: false, listens: true },
+    capabilities: {
+      durable: false,
+      shared: false,
+      transactional: false,
+      listens: true,
+      claims: true,
+      results: true,
+      priorities: true,
+      uniqueKeys: true,
+    },
     enqueue: ({ now, records }) => memory.call(() => records.map((record) => memory.enqueue(record, now))),
     claim: (params) => memory.call(() => memory.claim(params)),
     extend: ({ leases, until }) => memory.call(() => leases.map((lease) => memory.extend(lease, until))),

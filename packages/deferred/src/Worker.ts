@@ -12,7 +12,7 @@ import type * as Scope from "effect/Scope"
 import { type Drained, makeCrew } from "./internal/worker/crew.ts"
 import type * as Task from "./Task.ts"
 import { isTaskGroup, type TaskGroup } from "./TaskGroup.ts"
-import { TaskQueue } from "./TaskQueue.ts"
+import { TaskQueue, TaskQueueError } from "./TaskQueue.ts"
 import type { WorkerInfo } from "./WorkerInfo.ts"
 
 /**
@@ -71,7 +71,9 @@ export interface Worker {
  * run, the attempt is given back), settles, and logs what happened.
  *
  * A task without its handler does not compile. Fails with `FrontendsNotSupported` where background work may not run:
- * there, deliver by push. When the queue's storage fails, the worker tries again with growing pauses and says so once.
+ * there, deliver by push; and with `TaskQueueError` (`NotSupported`) over a queue that has nothing to claim
+ * (`capabilities.claims`) because it delivers by push itself. When the queue's storage fails, the worker tries again with
+ * growing pauses and says so once.
  *
  * All times are by the `Clock` of the layer. Delivery is at least once: a process that dies between a handler's end and
  * its settlement leaves the record to be run again when the lease has expired.
@@ -100,8 +102,11 @@ export interface Worker {
  */
 export const layer = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>(
   options: Options<Tasks>,
-): Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>> =>
-  Layer.effectDiscard(make(options))
+): Layer.Layer<
+  never,
+  FrontendsNotSupported | TaskQueueError,
+  TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]>
+> => Layer.effectDiscard(make(options))
 
 /**
  * As `layer`, in the scope at hand, with the worker as a value: for who wants its health, or to drain it at will.
@@ -112,13 +117,14 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
   options: Options<Tasks>,
 ): Effect.Effect<
   Worker,
-  FrontendsNotSupported,
+  FrontendsNotSupported | TaskQueueError,
   TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]> | Scope.Scope
 > =>
   Effect.gen(function* () {
     yield* Instance.requireBackend
     const instance = yield* Instance.Instance
     const queue = yield* TaskQueue
+    if (!queue.capabilities.claims) return yield* Effect.fail(nothingToClaim(queue.name))
     const crew = yield* makeCrew(queue, {
       ...options,
       tasks: options.tasks.flatMap((task) => (isTaskGroup<ReadonlyArray<Task.Any>>(task) ? task.members : [task])),
@@ -134,9 +140,17 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
     return { id: crew.id, health: crew.health, drain }
   }) as Effect.Effect<
     Worker,
-    FrontendsNotSupported,
+    FrontendsNotSupported | TaskQueueError,
     TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]> | Scope.Scope
   >
+
+const nothingToClaim = (driver: string): TaskQueueError =>
+  new TaskQueueError({
+    operation: "claim",
+    message: `a worker cannot claim from ${driver}, which delivers its tasks itself: serve PushHandler of @outlive/node with the same tasks instead of a worker, and have them delivered there`,
+    isRetryable: false,
+    reason: "NotSupported",
+  })
 
 const isIdle = ({ finished, interrupted, returned, unsettled }: Drained): boolean =>
   finished + interrupted + returned + unsettled === 0

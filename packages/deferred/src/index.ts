@@ -1,10 +1,11 @@
 /**
- * Everything in `@outlive/deferred`, one namespace a module. Each is also an entry of its own: `@outlive/deferred/DeadLetterFilter`.
+ * Everything in `@outlive/deferred`, one namespace a module. Each is also an entry of its own: `@outlive/deferred/Capabilities`.
  *
  * Written by `node scripts/boundaries.mjs --write`.
  *
  * @since 0.1.0
  */
+export * as Capabilities from "./Capabilities.ts"
 export * as DeadLetterFilter from "./DeadLetterFilter.ts"
 export * as DeadLetters from "./DeadLetters.ts"
 export * as DeferOptions from "./DeferOptions.ts"

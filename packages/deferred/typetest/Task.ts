@@ -83,11 +83,12 @@ export const scoped: Layer.Layer<Handler<"Ping">> = Ping.toLayer(() =>
 // ---- a worker without a handler does not compile
 const Workers = Worker.layer({ tasks: [SendWelcome, Ping] })
 type Needs = TaskQueue | Instance
-export const complete: Layer.Layer<never, FrontendsNotSupported, Needs> = Workers.pipe(
+type Refusals = FrontendsNotSupported | TaskQueueError
+export const complete: Layer.Layer<never, Refusals, Needs> = Workers.pipe(
   Layer.provide([Live, Ping.toLayer(() => Effect.void)]),
 )
 // @ts-expect-error a missing handler
-export const missing: Layer.Layer<never, FrontendsNotSupported, Needs> = Workers.pipe(Layer.provide(Live))
+export const missing: Layer.Layer<never, Refusals, Needs> = Workers.pipe(Layer.provide(Live))
 
 // ---- defer
 type Errors = InvalidTaskOptions | PayloadTooLarge | Schema.SchemaError | TaskQueueError
@@ -143,14 +144,11 @@ Greetings.toLayer({
   Bye: () => Effect.void,
 })
 // @ts-expect-error nor is one for the worker
-export const unhandled: Layer.Layer<never, FrontendsNotSupported, TaskQueue | Instance> = Worker.layer({
+export const unhandled: Layer.Layer<never, Refusals, TaskQueue | Instance> = Worker.layer({
   tasks: [Greetings],
 })
-export const handled: Layer.Layer<
-  never,
-  FrontendsNotSupported,
-  TaskQueue | Instance | Handler<"Hello"> | Handler<"Bye">
-> = Worker.layer({ tasks: [Greetings] })
+export const handled: Layer.Layer<never, Refusals, TaskQueue | Instance | Handler<"Hello"> | Handler<"Bye">> =
+  Worker.layer({ tasks: [Greetings] })
 
 // ---- a unique key is made of the payload
 Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ user }) => user } })

@@ -85,7 +85,16 @@ export const make = Effect.fnUntraced(function* (
   const keeps = makeKeeps()
   return {
     name: "postgres",
-    capabilities: { durable: true, shared: true, transactional: true, listens: listen },
+    capabilities: {
+      durable: true,
+      shared: true,
+      transactional: true,
+      listens: listen,
+      claims: true,
+      results: true,
+      priorities: true,
+      uniqueKeys: true,
+    },
     payloads: makePayloads(calls),
     enqueue: yield* makeEnqueue(calls, by),
     claim: makeClaim(calls, by, keeps),

@@ -123,7 +123,16 @@ export const make = Effect.fnUntraced(function* (
 
   return {
     name: "sqlite",
-    capabilities: { durable: true, shared: true, transactional: false, listens: true },
+    capabilities: {
+      durable: true,
+      shared: true,
+      transactional: false,
+      listens: true,
+      claims: true,
+      results: true,
+      priorities: true,
+      uniqueKeys: true,
+    },
     payloads: makePayloads(db, commits),
     enqueue: ({ now, records }) => commits.write("enqueue", () => enqueue(records, now)),
     claim: (params) => commits.write("claim", () => claim(params)),
