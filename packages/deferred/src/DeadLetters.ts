@@ -70,11 +70,12 @@ export interface Page<out Letter> {
 }
 
 /**
- * One page of dead letters, in the order in which they were deferred: not that of their deaths, and not the newest first,
- * which queues cannot give cheaply. For the newest, narrow `endedAfter`. Of a task with aliases its own name comes first,
- * then each alias.
+ * One page of dead letters, in the order in which they were deferred: not that of their deaths, and not the newest
+ * first, which queues cannot give cheaply. For the newest, narrow `endedAfter`. Of a task with aliases its own name
+ * comes first, then each alias.
  *
- * Fails with `InvalidDeadLetterFilter` when `limit`, `cursor` or a time is out of its bounds, and with `TaskQueueError`.
+ * Fails with `InvalidDeadLetterFilter` when `limit`, `cursor` or a time is out of its bounds, and with
+ * `TaskQueueError`.
  *
  * @example
  * ```ts
@@ -96,8 +97,8 @@ export const find = (
   Effect.map(records(options), ({ cursor, records }) => ({ letters: records.map(letterOf), cursor }))
 
 /**
- * All dead letters that match, page by page as they are read, in the order of `find`. What dies or is redriven while the
- * stream runs may or may not be in it; nothing is in it twice.
+ * All dead letters that match, page by page as they are read, in the order of `find`. What dies or is redriven while
+ * the stream runs may or may not be in it; nothing is in it twice.
  *
  * @since 0.1.0
  */
@@ -106,8 +107,8 @@ export const stream = (
 ): Stream.Stream<DeadLetter, InvalidDeadLetterFilter | TaskQueueError, TaskQueue> => paged(find, filter)
 
 /**
- * As `find`, of one task and its aliases, with typed payloads. A payload that does not decode, or is gone, is told in its
- * own letter and stops none of the others.
+ * As `find`, of one task and its aliases, with typed payloads. A payload that does not decode, or is gone, is told in
+ * its own letter and stops none of the others.
  *
  * @example
  * ```ts
@@ -166,8 +167,8 @@ export const streamOf = <
 > => paged((options) => of(task, options), filter)
 
 /**
- * How many dead letters have this queue, task, reason and error tag. It is a filter, too: `redrive(count)` redrives them.
- * (As a filter, a count without a tag also means those that have one.)
+ * How many dead letters have this queue, task, reason and error tag. It is a filter, too: `redrive(count)` redrives
+ * them. (As a filter, a count without a tag also means those that have one.)
  *
  * @since 0.1.0
  */
@@ -233,13 +234,13 @@ export interface BulkOptions {
  * Makes dead letters ready again: attempts, crashes and expiry start anew, the ledger and the last failure stay.
  *
  * - by id, one or many: what is not dead and what is not there is told apart, and is no error
- * - by filter, in batches of 500: what was dead when it began, each record once. What dies again meanwhile stays dead, so
- *   a cause that nobody has mended costs each record one more round of attempts, and no circle.
+ * - by filter, in batches of 500: what was dead when it began, each record once. What dies again meanwhile stays dead,
+ *   so a cause that nobody has mended costs each record one more round of attempts, and no circle.
  * - `"all"`. A filter that says nothing is refused with `InvalidDeadLetterFilter`: it is more often a variable that was
  *   not set than a wish.
  *
- * When the queue fails with `TaskQueueError`, or the caller is interrupted, the batches before stay redriven; to ask again
- * is safe. What "was dead when it began" is told by the clocks of those who buried the records.
+ * When the queue fails with `TaskQueueError`, or the caller is interrupted, the batches before stay redriven; to ask
+ * again is safe. What "was dead when it began" is told by the clocks of those who buried the records.
  *
  * @since 0.1.0
  */
@@ -256,8 +257,8 @@ export function redrive(selection: Selection, options?: BulkOptions) {
 }
 
 /**
- * Deletes dead letters, with their ledgers: nothing of them is left. Ids, filters, batches, failure and interruption are
- * as with `redrive`. A name stays taken until the end of its tombstone.
+ * Deletes dead letters, with their ledgers: nothing of them is left. Ids, filters, batches, failure and interruption
+ * are as with `redrive`. A name stays taken until the end of its tombstone.
  *
  * Not promised: whether a record is dead is looked up first, and then it is deleted. One that somebody redrives just in
  * between is deleted while it waits.

@@ -1,7 +1,7 @@
 /**
- * Pull consumption: a program that wants task records themselves, instead of a worker that runs handlers, leases them: a
- * batch job that takes a thousand at once, a bridge to another system (App Engine's pull queues, Q60-Q64). Any queue can
- * be leased from, also beside workers.
+ * Pull consumption: a program that wants task records themselves, instead of a worker that runs handlers, leases them:
+ * a batch job that takes a thousand at once, a bridge to another system (App Engine's pull queues, Q60-Q64). Any queue
+ * can be leased from, also beside workers.
  *
  * @since 0.1.0
  */
@@ -43,8 +43,8 @@ export interface Leased<out Lease> {
   /** What this call leased and could not give: it is dead now, and counts as one of `max`. */
   readonly buried: ReadonlyArray<Buried>
   /**
-   * When there will be something to lease, as far as is known now; none: nothing waits. Something deferred in between may
-   * be there earlier (`TaskQueue.changes` tells).
+   * When there will be something to lease, as far as is known now; none: nothing waits. Something deferred in between
+   * may be there earlier (`TaskQueue.changes` tells).
    */
   readonly nextAt: Option.Option<DateTime.Utc>
 }
@@ -61,32 +61,32 @@ export interface Buried {
 export type LeaseError = InvalidLease | TaskQueueError
 
 /**
- * Leases what is ready, at most `max` records, and does not wait for more: none is an answer too. The limits of the queue
- * hold as for workers; while it is paused nothing is leased.
+ * Leases what is ready, at most `max` records, and does not wait for more: none is an answer too. The limits of the
+ * queue hold as for workers; while it is paused nothing is leased.
  *
- * A record whose payload does not decode, or is gone, is buried as a dead letter `Undecodable` or `PayloadMissing`, with
- * an error in the log, and told in `buried`. One whose payload could not be loaded just now is snoozed for 10 seconds.
+ * A record whose payload does not decode, or is gone, is buried as a dead letter `Undecodable` or `PayloadMissing`,
+ * with an error in the log, and told in `buried`. One whose payload could not be loaded just now is snoozed for 10
+ * seconds.
  *
- * Fails with `InvalidLease` before anything is done, and with `TaskQueueError`: then, and when the caller is interrupted
- * meanwhile, what was leased is given back. Interrupting it waits for the answer of the queue.
+ * Fails with `InvalidLease` before anything is done, and with `TaskQueueError`: then, and when the caller is
+ * interrupted meanwhile, what was leased is given back. Interrupting it waits for the answer of the queue.
  *
  * Delivery is at least once, as everywhere: settle before the lease ends, or be ready for another to do the same work.
  *
  * @example
  * ```ts
- * import * as Task from "@outlive/deferred/Task"
  * import * as PullQueue from "@outlive/deferred/PullQueue"
+ * import * as Task from "@outlive/deferred/Task"
  * import { Console, Effect, Schema } from "effect"
  *
  * const Index = Task.make("Index", { payload: { page: Schema.String }, queue: "search" })
- * const Forget = Task.make("Forget", { payload: { page: Schema.String, why: Schema.String }, queue: "search" })
+ * const Forget = Task.make("Forget", { payload: { url: Schema.String }, queue: "search" })
+ * const pages = { tasks: [Index, Forget], queue: "search", max: 1000, duration: "1 minute" } as const
  *
  * // A thousand pages go to the search engine as one request.
  * const program = Effect.gen(function* () {
- *   const { leases } = yield* PullQueue.lease({ tasks: [Index, Forget], queue: "search", max: 1000, duration: "1 minute" })
- *   yield* Console.log(
- *     leases.map((lease) => (lease.task === "Index" ? `+${lease.payload.page}` : `-${lease.payload.page} ${lease.payload.why}`)),
- *   )
+ *   const { leases } = yield* PullQueue.lease(pages)
+ *   yield* Console.log(leases.map((lease) => (lease.task === "Index" ? lease.payload.page : `-${lease.payload.url}`)))
  *   yield* Effect.forEach(leases, (lease) => lease.succeed(), { concurrency: "unbounded" })
  * })
  * ```
@@ -102,9 +102,9 @@ export const lease: <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
 > = leaseSome as never
 
 /**
- * As `lease`, and what has not been settled when the scope closes is given back, ready at once, the attempt not counted:
- * so a program that fails or is interrupted on the way leaves nothing to expire. When the queue cannot take it back, that
- * is logged, and the leases expire.
+ * As `lease`, and what has not been settled when the scope closes is given back, ready at once, the attempt not
+ * counted: so a program that fails or is interrupted on the way leaves nothing to expire. When the queue cannot take it
+ * back, that is logged, and the leases expire.
  *
  * @since 0.1.0
  */

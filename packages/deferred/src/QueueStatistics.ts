@@ -46,8 +46,8 @@ export interface Statistics {
  *
  * const program = Effect.gen(function* () {
  *   const { inFlight, oldestEta, waiting } = yield* QueueStatistics.statistics("mail")
- *   const since = Option.match(oldestEta, { onNone: () => "", onSome: (eta) => `, the oldest since ${DateTime.formatIso(eta)}` })
- *   yield* Console.log(`${waiting} mails wait${since}; ${inFlight} are on their way`)
+ *   const since = Option.getOrElse(Option.map(oldestEta, DateTime.formatIso), () => "never")
+ *   yield* Console.log(`${waiting} mails wait, the oldest since ${since}; ${inFlight} are on their way`)
  * })
  * ```
  *

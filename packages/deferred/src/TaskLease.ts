@@ -1,9 +1,9 @@
 /**
- * A lease on a task record, held by a program that leased it itself (`PullQueue`): to settle the record, give it back, or
- * hold it for longer.
+ * A lease on a task record, held by a program that leased it itself (`PullQueue`): to settle the record, give it back,
+ * or hold it for longer.
  *
- * All times are by the caller's `Clock`. Nothing extends a lease but its holder: one that expires counts as a crash, and
- * above the task's `maxCrashes` the record is dead `Crashed`.
+ * All times are by the caller's `Clock`. Nothing extends a lease but its holder: one that expires counts as a crash,
+ * and above the task's `maxCrashes` the record is dead `Crashed`.
  *
  * @since 0.1.0
  */
@@ -45,8 +45,8 @@ export class LeaseExpired extends Schema.TaggedError<LeaseExpired>()("LeaseExpir
 }) {
   override get message() {
     return (
-      `the lease on task ${this.task} ${this.id} of queue ${this.queue} is over, and nothing was changed: it has ended, ` +
-      "or it expired and the record is somebody else's; a longer duration, or an extension in time, prevents that"
+      `the lease on task ${this.task} ${this.id} of queue ${this.queue} is over, and nothing was changed: it has ` +
+      "ended, or it expired and the record is somebody else's; a longer duration, or an extension in time, prevents that"
     )
   }
 }
@@ -71,11 +71,11 @@ export interface LeasedTask<out Name extends string, out Payload, in Success, in
   /** All that the queue knows of the record: attempt, headers, target, ... */
   readonly record: ClaimedRecord
   /**
-   * Moves the end of the lease to so long from now, which may also be earlier: 0 to 7 days, and 0 is `release` (Q64). Also
-   * while the queue is paused.
+   * Moves the end of the lease to so long from now, which may also be earlier: 0 to 7 days, and 0 is `release` (Q64).
+   * Also while the queue is paused.
    */
   readonly extend: (duration: Duration.Input) => Effect.Effect<Extended, InvalidLease | LeaseExpired | TaskQueueError>
-  /** Gives the record back, ready at once; the attempt does not count. When somebody asked to cancel it, it is cancelled. */
+  /** Gives the record back, ready at once, the attempt not counted; cancelled when somebody asked for that. */
   readonly release: Effect.Effect<void, LeaseExpired | TaskQueueError>
   /**
    * The work is done (App Engine's `delete_tasks`, Q60): the record has succeeded with this value, which is kept as the
@@ -85,9 +85,9 @@ export interface LeasedTask<out Name extends string, out Payload, in Success, in
     value: Success,
   ) => Effect.Effect<void, LeaseExpired | Schema.SchemaError | TaskQueueError, SuccessR>
   /**
-   * The work failed so: what becomes of the record is decided as for a handler (DESIGN 4.3), by the error's retry rule and
-   * the retry policy, and logged as there. `Snooze`, `PermanentTaskFailure` and `SingularTaskFailure` mean what they
-   * mean in a handler.
+   * The work failed so: what becomes of the record is decided as for a handler (DESIGN 4.3), by the error's retry rule
+   * and the retry policy, and logged as there. `Snooze`, `PermanentTaskFailure` and `SingularTaskFailure` mean what
+   * they mean in a handler.
    */
   readonly fail: (error: Error | TaskFailure) => Effect.Effect<Ending, LeaseExpired | TaskQueueError, ErrorR>
 }

@@ -461,6 +461,7 @@ describe("TaskLease", () => {
 describe("PullQueue.leaseScoped", () => {
   it.effect("gives back what was not settled when the scope closes, and only that", () =>
     Effect.gen(function* () {
+      const told = yield* (yield* TaskQueue).events.subscribe
       const refs = yield* Effect.forEach(["a", "b", "c"], (page) => Index.defer({ page }))
       yield* Effect.scoped(
         Effect.gen(function* () {
@@ -474,6 +475,15 @@ describe("PullQueue.leaseScoped", () => {
           yield* leases[1]!.fail(new Moved({ to: "x" }))
           assert.strictEqual(yield* refs[2]!.state, "running")
         }),
+      )
+      const ends = yield* told.pipe(
+        Stream.filter((event) => event._tag === "Ended"),
+        Stream.take(3),
+        Stream.runCollect,
+      )
+      assert.deepStrictEqual(
+        ends.map(({ outcome }) => outcome),
+        ["Succeed", "Retry", "Release"],
       )
       const states = yield* Effect.forEach(refs, (ref) => ref.state)
       assert.deepStrictEqual(states, ["succeeded", "scheduled", "ready"])

@@ -42,7 +42,7 @@ const whyOf = (record: TaskRecord, reason: DeadReason): string => {
     case "Crashed":
       return `its lease expired ${record.crashes} times, and ${record.maxCrashes} are allowed`
     case "PayloadMissing":
-      return `its payload was stored apart${record.payloadRef === undefined ? "" : ` as ${record.payloadRef}`}, and is gone`
+      return "its payload was stored apart, and is gone"
   }
 }
 

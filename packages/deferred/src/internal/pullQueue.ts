@@ -13,7 +13,13 @@ import type * as Task from "../Task.ts"
 import { Snooze } from "../TaskFailure.ts"
 import { isTaskGroup, type TaskGroup } from "../TaskGroup.ts"
 import { InvalidLease } from "../TaskLease.ts"
-import { type ClaimedRecord, type Settlement, TaskQueue, type TaskQueueError } from "../TaskQueue.ts"
+import {
+  type ClaimedRecord,
+  type Settlement,
+  type SettleOutcome,
+  TaskQueue,
+  type TaskQueueError,
+} from "../TaskQueue.ts"
 import { loadPayload } from "./payloads.ts"
 import { type AnyLease, checkedDuration, makeLease, settlementOfFailure, tellEnded } from "./taskLease.ts"
 
@@ -58,7 +64,7 @@ const leaseFrom = Effect.fnUntraced(function* (
     }
   })
   return yield* Effect.onExit(restore(given), (exit) =>
-    Exit.isSuccess(exit) ? Effect.void : giveBackAll(queue, records.map(releasingOf)),
+    Exit.isSuccess(exit) ? Effect.void : Effect.asVoid(giveBackAll(queue, records.map(releasingOf))),
   )
 })
 
@@ -120,23 +126,28 @@ const settleAll = Effect.fnUntraced(function* (
   for (const { record, settlement } of some) tellEnded(queue, record, settlement, now)
 })
 
-const giveBack = (queue: TaskQueue["Service"], leases: ReadonlyArray<AnyLease>): Effect.Effect<void> =>
-  Effect.suspend(() =>
-    giveBackAll(
-      queue,
-      leases.flatMap((one) => (one.isOver() ? [] : [one.releasing])),
-    ),
-  )
+const giveBack = Effect.fnUntraced(function* (queue: TaskQueue["Service"], leases: ReadonlyArray<AnyLease>) {
+  const held = leases.filter((one) => !one.isOver())
+  const settlements = held.map((one) => one.releasing)
+  const outcomes = yield* giveBackAll(queue, settlements)
+  const now = yield* Clock.currentTimeMillis
+  held.forEach((one, index) => {
+    if (outcomes[index] === "Settled") one.released(now)
+  })
+})
 
 /** What cannot be given back expires. */
 const giveBackAll = Effect.fnUntraced(function* (queue: TaskQueue["Service"], settlements: ReadonlyArray<Settlement>) {
-  if (settlements.length === 0) return
+  if (settlements.length === 0) return []
   const now = yield* Clock.currentTimeMillis
-  yield* Effect.catch(queue.settle({ settlements, now }), (error) =>
+  return yield* Effect.catch(queue.settle({ settlements, now }), (error) =>
     Effect.logWarning(
-      `leased records (${settlements.length}) could not be given back: ${error.message}; they are ready again when their ` +
-        "leases have expired",
-    ).pipe(Effect.annotateLogs({ taskIds: settlements.slice(0, 10).map(({ id }) => id) })),
+      `leased records (${settlements.length}) could not be given back: ${error.message}; they are ready again when ` +
+        "their leases have expired",
+    ).pipe(
+      Effect.annotateLogs({ taskIds: settlements.slice(0, 10).map(({ id }) => id) }),
+      Effect.as<ReadonlyArray<SettleOutcome>>([]),
+    ),
   )
 })
 

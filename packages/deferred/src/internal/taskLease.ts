@@ -19,6 +19,8 @@ export interface AnyLease extends LeasedTask<string, unknown, unknown, unknown, 
   readonly isOver: () => boolean
   /** To give it back, with others in one call. */
   readonly releasing: Settlement
+  /** It was given back so. */
+  readonly released: (now: number) => void
 }
 
 const sevenDays = 604_800_000
@@ -69,6 +71,7 @@ export const makeLease = (
     until: DateTime.makeUnsafe(record.leaseUntil),
     release,
     releasing,
+    released: (now) => end(releasing, now),
     isOver: () => over,
     extend: Effect.fnUntraced(function* (duration) {
       const millis = yield* checkedDuration(record.queue, duration)
