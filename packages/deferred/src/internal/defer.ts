@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import type * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
 import {
   DeferLimits,
@@ -13,47 +14,56 @@ import {
   InvalidTaskOptions,
   NotInTransaction,
   namePattern,
+  type PayloadTooLarge,
   queuePattern,
   TaskAlreadyExists,
   TombstonedTask,
   type UniqueStates,
 } from "../DeferOptions.ts"
-import { QueueDefaults } from "../QueueDefaults.ts"
+import { type QueueDefault, QueueDefaults } from "../QueueDefaults.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type * as Task from "../Task.ts"
-import { type EnqueueOutcome, TaskQueue } from "../TaskQueue.ts"
+import { type EnqueueOutcome, TaskQueue, type TaskQueueError } from "../TaskQueue.ts"
 import type { NewRecord, Unique, UniqueWhile } from "../TaskRecord.ts"
+import { flatMapAtOnce, successAtOnce } from "./atOnce.ts"
 import { discard, storeApart } from "./payloads.ts"
 import { makeRef } from "./taskRef.ts"
 
-export const defer = Effect.fnUntraced(function* (task: Task.Any, input: unknown, options: DeferOptions) {
-  const queue = yield* TaskQueue
-  if (options.requireTransaction === true) yield* requireTransaction(queue, task)
-  const now = yield* Clock.currentTimeMillis
-  const record = yield* toRecord(queue, task, input, options, now)
-  const [outcome] = yield* queue.enqueue({ records: [record], now })
-  yield* discardUnused(queue, [record], [outcome])
-  if (outcome !== undefined) queue.events.deferred(record, outcome)
-  const error = refusal(record, outcome)
-  if (error !== undefined) return yield* Effect.fail(error)
-  return deferredRef(queue, task, outcome)
-})
+export const defer = (task: Task.Any, input: unknown, options: DeferOptions) =>
+  Effect.contextWith((context: Context.Context<TaskQueue>) => {
+    const deferrer = deferrerOf(context, task)
+    return flatMapAtOnce(toRecord(deferrer, input, options), (record) => enqueue(deferrer, record))
+  })
+
+const enqueue = (deferrer: Deferrer, record: NewRecord) => {
+  const { now, queue, task } = deferrer
+  return Effect.flatMap(queue.enqueue({ records: [record], now }), ([outcome]) => {
+    if (outcome !== undefined) queue.events.deferred(record, outcome)
+    const error = refusal(record, outcome)
+    const answer = error === undefined ? Effect.succeed(deferredRef(queue, task, outcome)) : Effect.fail(error)
+    return isUnused(record, outcome) ? Effect.andThen(discard(queue, [record.payloadRef]), answer) : answer
+  })
+}
 
 export const deferAll = Effect.fnUntraced(function* (
   task: Task.Any,
   inputs: Iterable<unknown>,
   optionsOf: (input: unknown, index: number) => DeferOptions,
 ) {
-  const queue = yield* TaskQueue
-  const now = yield* Clock.currentTimeMillis
+  const deferrer = deferrerOf(yield* Effect.context<TaskQueue>(), task)
+  const { now, queue } = deferrer
   const records: Array<NewRecord> = []
   for (const input of inputs) {
-    const options = optionsOf(input, records.length)
-    if (options.requireTransaction === true) yield* requireTransaction(queue, task)
-    records.push(yield* toRecord(queue, task, input, options, now))
+    const record = toRecord(deferrer, input, optionsOf(input, records.length))
+    const made = successAtOnce(record)
+    records.push(made === undefined ? yield* record : made.value)
   }
   const outcomes = yield* queue.enqueue({ records, now })
-  yield* discardUnused(queue, records, outcomes)
+  const unused = records.filter((record, index) => isUnused(record, outcomes[index]))
+  yield* discard(
+    queue,
+    unused.map(({ payloadRef }) => payloadRef),
+  )
   for (const [index, outcome] of outcomes.entries()) queue.events.deferred(records[index]!, outcome)
   return records.map((record, index) => {
     const outcome = outcomes[index]
@@ -64,59 +74,90 @@ export const deferAll = Effect.fnUntraced(function* (
   })
 })
 
+/** What one call takes from its context, looked up once for all its records. */
+interface Deferrer {
+  readonly task: Task.Any
+  readonly queue: TaskQueue["Service"]
+  readonly now: number
+  readonly maxDelay: number
+  readonly payloadLimit: number
+  readonly defaults: ReadonlyMap<string, QueueDefault>
+  readonly random: () => number
+  readonly span: Tracer.AnySpan | undefined
+}
+
+const deferrerOf = (context: Context.Context<TaskQueue>, task: Task.Any): Deferrer => {
+  const { maxDelay, payloadLimit } = Context.get(context, DeferLimits)
+  const random = Context.get(context, Random.Random)
+  return {
+    task,
+    queue: Context.get(context, TaskQueue),
+    now: Context.get(context, Clock.Clock).currentTimeMillisUnsafe(),
+    maxDelay: Duration.toMillis(maxDelay),
+    payloadLimit,
+    defaults: Context.get(context, QueueDefaults),
+    random: () => random.nextDoubleUnsafe(),
+    span: Context.getOrUndefined(context, Tracer.ParentSpan),
+  }
+}
+
 const requireTransaction = Effect.fnUntraced(function* (queue: TaskQueue["Service"], task: Task.Any) {
   const isInside = queue.inTransaction === undefined ? false : yield* queue.inTransaction
   if (!isInside) yield* Effect.fail(new NotInTransaction({ task: task.taskName, driver: queue.name }))
 })
 
-const toRecord = Effect.fnUntraced(function* (
-  queue: TaskQueue["Service"],
-  task: Task.Any,
+type RecordError = InvalidTaskOptions | NotInTransaction | PayloadTooLarge | Schema.SchemaError | TaskQueueError
+
+/** With most schemas an `Exit`: nothing of it has to be waited for. */
+const toRecord = (
+  deferrer: Deferrer,
   input: unknown,
   options: DeferOptions,
-  now: number,
-) {
-  const services = yield* Effect.context<never>()
-  const { maxDelay, payloadLimit } = Context.get(services, DeferLimits)
-  const checked = check(task, options, now, Duration.toMillis(maxDelay))
-  if (checked instanceof InvalidTaskOptions) return yield* Effect.fail(checked)
-  const { codec } = task.settings
-  const made = yield* codec.makePayload(input)
-  const unique = uniqueOf(task, options, made)
-  if (unique instanceof InvalidTaskOptions) return yield* Effect.fail(unique)
-  const payload = yield* codec.encodeMade(made)
-  const random = Context.get(services, Random.Random)
-  const span = Context.getOrUndefined(services, Tracer.ParentSpan)
-  const record: NewRecord = {
-    id: queue.nextId(now, () => random.nextDoubleUnsafe()),
-    task: task.taskName,
-    version: task.settings.version,
-    payload,
-    headers: withTrace(options.headers, span),
-    onDuplicate: options.onDuplicate ?? "fail",
-    name: options.name,
-    unique,
-    target: Context.get(services, QueueDefaults).get(checked.queue)?.target ?? options.target,
-    lease: task.settings.lease,
-    maxCrashes: task.settings.maxCrashes,
-    keep: task.settings.keep,
-    ...checked,
-  }
-  return yield* storeApart(queue, record, payloadLimit, now)
-})
-
-/** Bodies that were put for records which the queue did not take. */
-const discardUnused = (
-  queue: TaskQueue["Service"],
-  records: ReadonlyArray<NewRecord>,
-  outcomes: ReadonlyArray<EnqueueOutcome | undefined>,
-): Effect.Effect<void> => {
-  const unused = records.flatMap(({ payloadRef }, index) => {
-    const taken = outcomes[index]?._tag === "Inserted" || outcomes[index]?._tag === "Replaced"
-    return payloadRef === undefined || taken ? [] : [payloadRef]
-  })
-  return discard(queue, unused)
+): Effect.Effect<NewRecord, RecordError, unknown> => {
+  const { queue, task } = deferrer
+  if (options.requireTransaction !== true) return checkedRecord(deferrer, input, options)
+  return Effect.flatMap(requireTransaction(queue, task), () => checkedRecord(deferrer, input, options))
 }
+
+const checkedRecord = (
+  deferrer: Deferrer,
+  input: unknown,
+  options: DeferOptions,
+): Effect.Effect<NewRecord, RecordError, unknown> => {
+  const { now, queue, task } = deferrer
+  const { codec, keep, lease, maxCrashes, version } = task.settings
+  const checked = check(task, options, now, deferrer.maxDelay)
+  if (checked instanceof InvalidTaskOptions) return Effect.fail(checked)
+  return flatMapAtOnce(codec.makePayload(input), (made): Effect.Effect<NewRecord, RecordError, unknown> => {
+    const unique = uniqueOf(task, options, made)
+    if (unique instanceof InvalidTaskOptions) return Effect.fail(unique)
+    return flatMapAtOnce(codec.encodeMade(made), (payload) => {
+      const record: NewRecord = {
+        id: queue.nextId(now, deferrer.random),
+        task: task.taskName,
+        version,
+        payload,
+        headers: withTrace(options.headers, deferrer.span),
+        onDuplicate: options.onDuplicate ?? "fail",
+        name: options.name,
+        unique,
+        target: deferrer.defaults.get(checked.queue)?.target ?? options.target,
+        lease,
+        maxCrashes,
+        keep,
+        ...checked,
+      }
+      return storeApart(queue, record, deferrer.payloadLimit, now)
+    })
+  })
+}
+
+/** Its body was put apart for a record which the queue did not take. */
+const isUnused = (
+  record: NewRecord,
+  outcome: EnqueueOutcome | undefined,
+): record is NewRecord & { readonly payloadRef: string } =>
+  record.payloadRef !== undefined && outcome?._tag !== "Inserted" && outcome?._tag !== "Replaced"
 
 /** The key that the options or the task's function give. */
 const uniqueOf = (task: Task.Any, options: DeferOptions, payload: unknown): Unique | InvalidTaskOptions | undefined => {
@@ -180,7 +221,7 @@ const check = (task: Task.Any, options: DeferOptions, now: number, maxDelay: num
   const expires = options.expires === undefined ? undefined : toMillis(options.expires)
   if (expires !== undefined && !(expires > 0 && Number.isFinite(expires)))
     return invalid("expires", "must be a finite time above 0")
-  for (const [name, value] of Object.entries(options.headers ?? {})) {
+  for (const [name, value] of Object.entries(options.headers ?? noHeaders)) {
     if (/^(outlive-|x-appengine-|x-cloudtasks-)/i.test(name))
       return invalid("headers", `must not hold the reserved name ${quote(name)}`)
     if (typeof value !== "string") return invalid("headers", `must hold texts, and ${quote(name)} is not one`)
@@ -196,12 +237,15 @@ const check = (task: Task.Any, options: DeferOptions, now: number, maxDelay: num
   }
 }
 
+/** One for all records without headers: most have none. */
+const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
+
 /** W3C trace context, so that the attempt's span is the child of, or linked to, the caller's. */
 const withTrace = (
   headers: Readonly<Record<string, string>> | undefined,
   span: Tracer.AnySpan | undefined,
 ): Readonly<Record<string, string>> => {
-  if (span === undefined || headers?.traceparent !== undefined) return headers ?? {}
+  if (span === undefined || headers?.traceparent !== undefined) return headers ?? noHeaders
   return { ...headers, traceparent: `00-${span.traceId}-${span.spanId}-0${span.sampled ? 1 : 0}` }
 }
 

@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import { messageOf, Undecodable } from "../Outcome.ts"
 import { PermanentTaskFailure, SingularTaskFailure, TaskTimeout } from "../TaskFailure.ts"
 import type { Older } from "../TaskVersions.ts"
+import { flatMapAtOnce, mapAtOnce, mapErrorAtOnce } from "./atOnce.ts"
 
 export interface TaskCodec {
   /** Fills in defaults, checks and encodes. */
@@ -34,7 +35,7 @@ export const makeTaskCodec = (schemas: {
   const current = schemas.older.length + 1
   const decoders = schemas.older.map((older) => Schema.decodeUnknownEffect(Schema.toCodecJson(older.schema)))
   const makePayload = (input: unknown) =>
-    Effect.mapError(schemas.payload.makeEffect(input), (issue) => new Schema.SchemaError(issue))
+    mapErrorAtOnce(schemas.payload.makeEffect(input), (issue) => new Schema.SchemaError(issue))
   // Codecs of exits are built when first needed: most processes only enqueue, or only run.
   const encodeSuccess = lazy(() => Schema.encodeUnknownEffect(Schema.toCodecJson(schemas.success)))
   const exit = lazy(() => {
@@ -46,12 +47,12 @@ export const makeTaskCodec = (schemas: {
 
   return {
     makePayload,
-    encodePayload: (input) => Effect.map(Effect.flatMap(makePayload(input), encode), toText),
-    encodeMade: (payload) => Effect.map(encode(payload), toText),
+    encodePayload: (input) => mapAtOnce(flatMapAtOnce(makePayload(input), encode), toText),
+    encodeMade: (payload) => mapAtOnce(encode(payload), toText),
     decodePayload: (version, text) => {
       const value = fromText(text)
       if (value instanceof Undecodable) return Effect.fail(value)
-      if (version === current) return Effect.mapError(decode(value), undecodable)
+      if (version === current) return mapErrorAtOnce(decode(value), undecodable)
       const decoder = decoders[version - 1]
       if (decoder === undefined) {
         return Effect.fail(new Undecodable({ message: `payload version ${version} is not among 1 to ${current}` }))
@@ -65,7 +66,7 @@ export const makeTaskCodec = (schemas: {
     // A success is by far the most frequent exit, and its place in the text is known.
     encodeExit: (ended) =>
       ended._tag === "Success"
-        ? Effect.map(encodeSuccess()(ended.value), (value) => `{"_tag":"Success","value":${toText(value)}}`)
+        ? mapAtOnce(encodeSuccess()(ended.value), (value) => `{"_tag":"Success","value":${toText(value)}}`)
         : Effect.map(encodeExit()(ended), toText),
     decodeExit: (text) => Effect.suspend(() => decodeExit()(JSON.parse(text))),
   }
