@@ -60,6 +60,21 @@ describe("what defer says and takes", () => {
       }).pipe(Effect.provide(TestTasks.layerQueue)),
   )
 
+  it.effect("adds the trace of the span it is in, and nothing else, and not over the caller's own (Q31)", () =>
+    Effect.gen(function* () {
+      const headersOf = (options: DeferOptions) => Effect.map(accepted(options), ({ headers }) => headers)
+      const traceparent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+      assert.deepStrictEqual(yield* headersOf({}), {})
+      const inSpan = Effect.withSpan("caller")
+      const [headers, { spanId, traceId }] = yield* headersOf({ headers: { tenant: "acme" } }).pipe(
+        Effect.zip(Effect.currentSpan),
+        inSpan,
+      )
+      assert.deepStrictEqual(headers, { tenant: "acme", traceparent: `00-${traceId}-${spanId}-01` })
+      assert.deepStrictEqual(yield* headersOf({ headers: { traceparent } }).pipe(inSpan), { traceparent })
+    }).pipe(Effect.provide(TestTasks.layerQueue)),
+  )
+
   it.effect("keeps options and payload apart, so that a payload may have fields of any name (D7, D8)", () => {
     const Any = Task.make("Any", { payload: { name: Schema.String, queue: Schema.String, delay: Schema.Int } })
     return Effect.gen(function* () {
