@@ -46,6 +46,8 @@ export interface Given
   readonly previousFailure: AttemptFailure | undefined
   /** When its sender gives the attempt up. */
   readonly until: number
+  /** It is known already that it cannot be read. */
+  readonly undecodable?: Outcome.Undecodable | undefined
 }
 
 /** What came of an attempt. @since 0.1.0 */
@@ -124,18 +126,20 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
       }
       const context = new AttemptContext({ extend: ({ until }) => Effect.succeed([within(until, given)]) }, slot)
       const work: Effect.Effect<unknown, unknown> =
-        task === undefined
-          ? Effect.fail(new Outcome.UnknownTask({ task: given.task }))
-          : given.version > task.task.settings.version
-            ? Effect.fail(
-                new NewerVersion({ task: given.task, version: given.version, known: task.task.settings.version }),
-              )
-            : task.handler.execute({
-                version: given.version,
-                payload: given.payload,
-                timeout: given.timeout ?? task.task.settings.timeout,
-                context,
-              })
+        given.undecodable !== undefined
+          ? Effect.fail(given.undecodable)
+          : task === undefined
+            ? Effect.fail(new Outcome.UnknownTask({ task: given.task }))
+            : given.version > task.task.settings.version
+              ? Effect.fail(
+                  new NewerVersion({ task: given.task, version: given.version, known: task.task.settings.version }),
+                )
+              : task.handler.execute({
+                  version: given.version,
+                  payload: given.payload,
+                  timeout: given.timeout ?? task.task.settings.timeout,
+                  context,
+                })
       const caller = given.headers.traceparent
       const observed = task?.traced === true || caller !== undefined ? traced(work, record, caller) : work
       const services = Context.add(
@@ -184,7 +188,11 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
 const within = (until: number, given: Given) => (until <= given.until ? "Extended" : "LeaseLost")
 
 /** As a worker would have claimed it. */
-const claimed = ({ previousFailure, until, ...given }: Given, worker: string, now: number): ClaimedRecord => ({
+const claimed = (
+  { previousFailure, undecodable: _, until, ...given }: Given,
+  worker: string,
+  now: number,
+): ClaimedRecord => ({
   ...given,
   state: "running",
   payloadRef: undefined,
