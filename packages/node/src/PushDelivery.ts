@@ -4,8 +4,10 @@
  *
  * @since 0.1.0
  */
+import { namePattern, queuePattern } from "@outlive/deferred/DeferOptions"
+import { messageOf } from "@outlive/deferred/Outcome"
 import { TaskId } from "@outlive/deferred/TaskId"
-import type { AttemptFailure, NewRecord } from "@outlive/deferred/TaskRecord"
+import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
@@ -22,10 +24,11 @@ const Head = Schema.Struct({
   /** The version of this form. */
   outlive: Schema.Literal(1),
   id: TaskId,
-  task: Schema.String.check(Schema.isMinLength(1)),
-  version: Schema.Int.check(Schema.isGreaterThanOrEqualTo(1)),
-  queue: Schema.String,
-  name: Schema.optionalKey(Schema.String),
+  /** Control characters are none of a task's name, and not every database can store them. */
+  task: Schema.String.check(Schema.isPattern(/^[^\p{Cc}]{1,500}$/u)),
+  version: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 })),
+  queue: Schema.String.check(Schema.isPattern(queuePattern)),
+  name: Schema.optionalKey(Schema.String.check(Schema.isPattern(namePattern))),
   headers: Schema.Record(Schema.String, Schema.String),
   enqueuedAt: Millis,
   eta: Millis,
@@ -100,14 +103,17 @@ export const encode = ({ payload, ...head }: Delivery): string =>
 
 const decodeHead = Schema.decodeUnknownEffect(Head)
 
+/** Bytes that are no text are not quietly taken for other ones. */
+const utf8 = new TextDecoder("utf-8", { fatal: true })
+
 /** Reads a body. @since 0.1.0 */
-export const decode = (body: string): Effect.Effect<Delivery, NotADelivery> =>
+export const decode = (body: Uint8Array): Effect.Effect<Delivery, NotADelivery> =>
   Effect.suspend(() => {
     let json: unknown
     try {
-      json = JSON.parse(body)
+      json = JSON.parse(utf8.decode(body))
     } catch (error) {
-      return Effect.fail(new NotADelivery({ message: `the body is not JSON: ${(error as SyntaxError).message}` }))
+      return Effect.fail(new NotADelivery({ message: `the body is not JSON in UTF-8: ${messageOf(error)}` }))
     }
     if (typeof json !== "object" || json === null || !Object.hasOwn(json, "payload")) {
       return Effect.fail(new NotADelivery({ message: "the body is not an object with a payload", ...named(json) }))
@@ -121,8 +127,5 @@ export const decode = (body: string): Effect.Effect<Delivery, NotADelivery> =>
 
 const named = (json: unknown): { readonly task?: string } =>
   typeof json === "object" && json !== null && "task" in json && typeof json.task === "string"
-    ? { task: json.task.slice(0, 200) }
+    ? { task: json.task.replaceAll(/\p{Cc}/gu, "?").slice(0, 200) }
     : {}
-
-/** How the attempt before failed. @since 0.1.0 */
-export const previousFailureOf = ({ attempt }: Head): AttemptFailure | undefined => attempt?.previousFailure

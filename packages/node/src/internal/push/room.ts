@@ -1,0 +1,79 @@
+/**
+ * How many attempts an endpoint has under way, and their end when the instance shuts down.
+ */
+import * as Instance from "@outlive/core/Instance"
+import type { Ended, Running } from "@outlive/deferred/TaskAttempt"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import { type Refused, refusedUntil } from "./receive.ts"
+
+export interface Room {
+  /** Runs with a place; fails at once when there is none, or when no more are given. */
+  readonly within: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Refused, R>
+  /** Begins an attempt and waits for its end; shutdown may stop it, and the loss of who waits for it does. */
+  readonly run: (begin: () => Running) => Effect.Effect<Ended>
+}
+
+/** So long a sender waits that found no place: another instance may have one, or this one soon. */
+const pause = 1_000
+
+export const makeRoom = Effect.fnUntraced(function* (options: {
+  readonly name: string
+  readonly concurrency: number
+  readonly drainTimeout: Duration.Input
+}): Effect.fn.Return<Room, never, Instance.Instance | Scope.Scope> {
+  const instance = yield* Instance.Instance
+  const running = new Set<Running>()
+  const empty = yield* Latch.make(true)
+  let taken = 0
+  let closing = false
+
+  const drain = Effect.gen(function* () {
+    closing = true
+    yield* Effect.timeoutOption(empty.await, options.drainTimeout)
+    if (running.size > 0) {
+      yield* Effect.logInfo(`${options.name}: ${running.size} attempts were interrupted and given back to their sender`)
+    }
+    for (const each of running) each.stop("shutdown")
+    yield* empty.await
+  })
+  yield* Effect.addFinalizer(() => drain)
+  yield* instance.onShutdown(options.name, drain)
+
+  const enter = Effect.gen(function* () {
+    if (closing || (yield* instance.isShuttingDown) || taken >= options.concurrency) {
+      return yield* Effect.fail(refusedUntil(pause))
+    }
+    taken++
+    empty.closeUnsafe()
+  })
+  const leave = Effect.sync(() => {
+    if (--taken === 0) empty.openUnsafe()
+  })
+  return {
+    within: (work) =>
+      Effect.acquireUseRelease(
+        enter,
+        () => work,
+        () => leave,
+      ),
+    run: (begin) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.suspend(() => {
+          const each = begin()
+          running.add(each)
+          // The sender hung up: it has given the attempt up, and may already be making the next.
+          const abandon = Effect.suspend(() => {
+            each.stop(closing ? "shutdown" : "leaseLost")
+            return each.ended
+          })
+          return restore(each.ended).pipe(
+            Effect.onInterrupt(() => abandon),
+            Effect.ensuring(Effect.sync(() => running.delete(each))),
+          )
+        }),
+      ),
+  }
+})
