@@ -1,55 +1,40 @@
 /**
- * ready ──► running, as a function of the schema.
+ * ready ──► running, as functions of the schema.
  */
 import { holdsIn } from "./endingSql.ts"
 import { plpgsql } from "./functions.ts"
 import { columns, columnTypes } from "./row.ts"
+import { inRun, runLists, runNames, runTypes, unnestRuns } from "./runsSql.ts"
 
-/**
- * The runs of a queue that a claim allows: records of one task, target, version and priority, which the index has in the
- * order of their etas. Found by seeking from one to the next.
- */
-const runs = (schema: string): string => {
-  const found = `SELECT r.version, -r.priority AS rank FROM ${schema}.records r
-        WHERE r.state = 0 AND r.queue = p_queue AND r.task = %s.task AND coalesce(r.target, '') = coalesce(%s.target, '')
-          AND r.version <= %s.max_version`
-  const from = (name: string) => found.replaceAll("%s", name)
-  return `wanted AS (
-      SELECT task, max(max_version) AS max_version, target
-      FROM unnest(p_tasks, p_versions) AS known (task, max_version)
-        CROSS JOIN (SELECT NULL AS target UNION SELECT unnest(p_targets)) AS targets
-      GROUP BY task, target
-    ),
-    run AS (
-      SELECT wanted.*, first.* FROM wanted CROSS JOIN LATERAL (
-        ${from("wanted")}
-        ORDER BY r.version, -r.priority LIMIT 1
-      ) first
-      UNION ALL
-      SELECT run.task, run.max_version, run.target, following.* FROM run CROSS JOIN LATERAL (
-        ${from("run")}
-          AND (r.version, -r.priority) > (run.version, run.rank)
-        ORDER BY r.version, -r.priority LIMIT 1
-      ) following
-    )`
-}
+const runs = (prefix: string) => runNames.map((name) => `${prefix}${name}`)
+/** Reads runs into the lists that are called so. */
+const into = (prefix: string): string =>
+  `SELECT ${runNames.map((name) => `array_agg(run.${name})`).join(", ")} INTO ${runs(prefix).join(", ")}`
 
-const inRun = (schema: string): string => `${schema}.records r
-        WHERE r.state = 0 AND r.queue = p_queue AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
-          AND r.version = run.version AND -r.priority = run.rank AND r.target IS NOT DISTINCT FROM run.target`
+/** What a claim says besides the records, in its last row. */
+export const answer: ReadonlyArray<readonly [name: string, type: string]> = [
+  ["next_at", "double precision"],
+  ["waiting_queues", "text[]"],
+  ["ended_ids", "uuid[]"],
+  // How long it took to look for leases that expired, and for the heads of each queue, in milliseconds.
+  ["took_back_in", "double precision"],
+  ["walked_in", "double precision[]"],
+  ["counts", "bigint[]"],
+  // What is known of heads now; `run_queue` is the queue's place from 1.
+  ["run_queue", "integer[]"],
+  ...runTypes.map(([name, type]) => [`run_${name}`, `${type}[]`] as const),
+]
 
 export const claimFunctions = (schema: string): ReadonlyArray<string> => [
-  // Starts the first of the queue's ready records, at most `p_count`. More are looked at, because others may be starting
+  // Starts the first of the runs' ready records, at most `p_count`. More are looked at, because others may be starting
   // some of them at this moment: these are passed over, not waited for.
   plpgsql({
     name: `${schema}.start_records`,
     parameters: [
       "p_queue text",
+      ...runLists("p_"),
       "p_count bigint",
       "p_look bigint",
-      "p_tasks text[]",
-      "p_versions double precision[]",
-      "p_targets text[]",
       "p_lease double precision",
       "p_worker text",
       "p_ageing double precision",
@@ -58,11 +43,10 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
     returns: `TABLE (${columnTypes})`,
     body: `BEGIN
   RETURN QUERY
-    WITH RECURSIVE ${runs(schema)},
-    head AS (
+    WITH head AS (
       SELECT ready.tid, ready.seq, CASE WHEN p_ageing IS NULL THEN run.rank ELSE ready.eta + run.rank * p_ageing END AS place,
         CASE WHEN p_ageing IS NULL THEN ready.eta END AS then_place
-      FROM run CROSS JOIN LATERAL (
+      FROM ${unnestRuns("p_")} CROSS JOIN LATERAL (
         SELECT r.ctid AS tid, r.seq, r.eta FROM ${inRun(schema)}
           AND r.eta <= p_now
           -- What this claim had no time to bury must not be claimed either.
@@ -88,20 +72,8 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
     SELECT ${columns("started")} FROM started ORDER BY started.place, started.then_place, started.seq;
 END`,
   }),
-  plpgsql({
-    name: `${schema}.first_eta`,
-    parameters: ["p_queue text", "p_tasks text[]", "p_versions double precision[]", "p_targets text[]"],
-    returns: "double precision",
-    body: `BEGIN
-  RETURN (
-    WITH RECURSIVE ${runs(schema)}
-    SELECT min(first.eta) FROM run CROSS JOIN LATERAL (
-      SELECT r.eta FROM ${inRun(schema)} ORDER BY r.eta, r.seq LIMIT 1
-    ) first
-  );
-END`,
-  }),
-  // The rows that were started, and one more with the rest of the answer.
+  // The rows that were started, and one more with the rest of the answer. The queues that `p_walk` does not name are
+  // looked at from the heads that are given, and without `p_take_back` leases that expired stay for another claim.
   plpgsql({
     name: `${schema}.claim`,
     parameters: [
@@ -114,11 +86,17 @@ END`,
       "p_worker text",
       "p_now double precision",
       "p_by text",
+      "p_take_back boolean",
+      "p_walk boolean[]",
+      "p_run_queue integer[]",
+      ...runLists("p_run_"),
     ],
-    returns: `TABLE (next_at double precision, waiting_queues text[], ended_ids uuid[], ${columnTypes})`,
+    returns: `TABLE (${answer.map((column) => column.join(" ")).join(", ")}, ${columnTypes})`,
     body: `DECLARE
-  changed record;
   limits ${schema}.queues;
+  lease record;
+  lease_queues text[];
+  leases double precision[];
   -- What may start of a queue, what of its rate is left, and when that is more.
   allowed double precision;
   slots double precision;
@@ -127,8 +105,17 @@ END`,
   token_at double precision;
   eta_at double precision;
   earliest double precision;
+  -- How long looking takes is a matter of the machine, not of anybody's clock.
+  began timestamptz;
+  ${runLists("v_").join(";\n  ")};
 BEGIN
-  changed := ${schema}.take_back(p_now, p_by);
+  walked_in := array_fill(NULL::double precision, ARRAY[cardinality(p_queues)]);
+  IF p_take_back THEN
+    began := clock_timestamp();
+    SELECT t.waiting, t.ended, t.queues, t.leases INTO waiting_queues, ended_ids, lease_queues, leases
+    FROM ${schema}.take_back(p_now, p_by) t;
+    took_back_in := extract(epoch FROM clock_timestamp() - began) * 1000;
+  END IF;
   -- Limits hold over all claims: those of one queue come one after the other.
   IF EXISTS (SELECT FROM ${schema}.queues WHERE queue = ANY (p_queues)
     AND NOT paused AND (rate IS NOT NULL OR max_concurrent IS NOT NULL)) THEN
@@ -156,36 +143,55 @@ BEGIN
     END IF;
     allowed := floor(least(allowed, 100000));
     started := 0;
-    IF allowed >= 1 THEN
-      FOR pass IN 1 .. 2 LOOP
-        RETURN QUERY SELECT NULL::double precision, NULL::text[], NULL::uuid[], s.* FROM ${schema}.start_records(
-          p_queues[i], allowed::bigint - started, (allowed::bigint - started) + CASE pass WHEN 1 THEN 16 ELSE 4096 END,
-          p_tasks, p_versions, p_targets, p_lease, p_worker, limits.ageing, p_now) AS s;
-        GET DIAGNOSTICS step = ROW_COUNT;
-        started := started + step;
-        -- Few or none: either there are no more, or others were starting those that were looked at.
-        EXIT WHEN started = allowed;
-      END LOOP;
-    END IF;
-    IF limits.rate IS NOT NULL AND token_at IS NOT NULL THEN
-      IF started > 0 THEN
-        limits.tokens := limits.tokens - started;
-        UPDATE ${schema}.queues SET tokens = limits.tokens, tokens_at = limits.tokens_at WHERE queue = p_queues[i];
+    -- Nothing will start by itself: nothing need be known of what waits.
+    IF token_at IS NOT NULL AND slots >= 1 THEN
+      IF p_walk[i] THEN
+        began := clock_timestamp();
+        ${into("v_")} FROM ${schema}.runs(p_queues[i], p_tasks, p_versions, p_targets) AS run;
+        walked_in[i] := extract(epoch FROM clock_timestamp() - began) * 1000;
+      ELSE
+        ${into("v_")} FROM unnest(p_run_queue, ${runs("p_run_").join(", ")}) AS run (queue, ${runNames.join(", ")})
+        WHERE run.queue = i;
       END IF;
-      token_at := ${schema}.next_token_at(limits);
+      IF allowed >= 1 AND v_task IS NOT NULL THEN
+        FOR pass IN 1 .. 2 LOOP
+          RETURN QUERY SELECT ${answer.map(([, type]) => `NULL::${type}`).join(", ")}, s.* FROM ${schema}.start_records(
+            p_queues[i], ${runs("v_").join(", ")}, allowed::bigint - started,
+            (allowed::bigint - started) + CASE pass WHEN 1 THEN 16 ELSE 4096 END, p_lease, p_worker, limits.ageing, p_now) AS s;
+          GET DIAGNOSTICS step = ROW_COUNT;
+          started := started + step;
+          -- Few or none: either there are no more, or others were starting those that were looked at.
+          EXIT WHEN started = allowed;
+        END LOOP;
+      END IF;
+      IF limits.rate IS NOT NULL THEN
+        IF started > 0 THEN
+          limits.tokens := limits.tokens - started;
+          UPDATE ${schema}.queues SET tokens = limits.tokens, tokens_at = limits.tokens_at WHERE queue = p_queues[i];
+        END IF;
+        token_at := ${schema}.next_token_at(limits);
+      END IF;
+      ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
+      -- Without a free slot, never: the end of a lease or an attempt comes first.
+      IF v_task IS NOT NULL THEN
+        run_queue := run_queue || array_fill(i, ARRAY[cardinality(v_task)]);
+        ${runNames.map((name) => `run_${name} := run_${name} || v_${name};`).join("\n        ")}
+        IF token_at IS NOT NULL AND slots > started THEN
+          eta_at := (SELECT min(eta) FROM unnest(v_eta) AS eta);
+          earliest := least(earliest, greatest(p_now, eta_at, token_at));
+        END IF;
+      END IF;
     END IF;
-    -- Without a free slot, never: the end of a lease or an attempt comes first.
-    IF token_at IS NOT NULL AND slots > started THEN
-      eta_at := ${schema}.first_eta(p_queues[i], p_tasks, p_versions, p_targets);
-      IF eta_at IS NOT NULL THEN earliest := least(earliest, greatest(p_now, eta_at, token_at)); END IF;
+    counts[i] := started;
+    -- Besides those that this claim gave.
+    eta_at := leases[array_position(lease_queues, p_queues[i])];
+    IF eta_at <= p_now THEN
+      SELECT r.lease_until INTO eta_at FROM ${schema}.records r
+      WHERE r.state = 1 AND r.queue = p_queues[i] AND r.lease_until >= eta_at ORDER BY r.lease_until LIMIT 1;
     END IF;
-    SELECT lease_until INTO eta_at FROM ${schema}.records WHERE state = 1 AND queue = p_queues[i]
-    ORDER BY lease_until LIMIT 1;
-    IF FOUND THEN earliest := least(earliest, greatest(p_now, eta_at)); END IF;
+    IF eta_at IS NOT NULL THEN earliest := least(earliest, greatest(p_now, eta_at)); END IF;
   END LOOP;
   next_at := earliest;
-  waiting_queues := changed.waiting;
-  ended_ids := changed.ended;
   RETURN NEXT;
 END`,
   }),

@@ -49,7 +49,14 @@ END`,
   }),
   plpgsql({
     name: `${schema}.take_back`,
-    parameters: ["p_now double precision", "p_by text", "OUT waiting text[]", "OUT ended uuid[]"],
+    parameters: [
+      "p_now double precision",
+      "p_by text",
+      "OUT waiting text[]",
+      "OUT ended uuid[]",
+      "OUT queues text[]",
+      "OUT leases double precision[]",
+    ],
     returns: "record",
     body: `DECLARE
   r ${schema}.records;
@@ -62,16 +69,19 @@ BEGIN
     ended := ended || r.id;
   END LOOP;
   -- From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
+  WITH RECURSIVE running (queue, lease_until) AS (
+    (SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 ORDER BY r.queue, r.lease_until LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM running CROSS JOIN LATERAL (
+      SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 AND r.queue > running.queue
+      ORDER BY r.queue, r.lease_until LIMIT 1
+    ) following
+  )
+  SELECT array_agg(running.queue), array_agg(running.lease_until) INTO queues, leases FROM running;
   FOR r IN
-    WITH RECURSIVE running (queue) AS (
-      (SELECT queue FROM ${schema}.records WHERE state = 1 ORDER BY queue LIMIT 1)
-      UNION ALL
-      SELECT following.queue FROM running CROSS JOIN LATERAL (
-        SELECT r.queue FROM ${schema}.records r WHERE r.state = 1 AND r.queue > running.queue ORDER BY r.queue LIMIT 1
-      ) following
-    )
-    SELECT r.* FROM running JOIN ${schema}.records r
-      ON r.state = 1 AND r.queue = running.queue AND r.lease_until <= p_now
+    SELECT r.* FROM unnest(queues, leases) AS expired (queue, lease_until) JOIN ${schema}.records r
+      ON r.state = 1 AND r.queue = expired.queue AND r.lease_until >= expired.lease_until AND r.lease_until <= p_now
+    WHERE expired.lease_until <= p_now
     LIMIT ${most} FOR UPDATE OF r SKIP LOCKED
   LOOP
     r.failure := format('{"attempt":%s,"at":%s,"kind":"crash","tag":"Crashed","message":%s}', r.attempt, p_now,

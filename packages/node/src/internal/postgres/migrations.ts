@@ -9,6 +9,7 @@ import { enqueueFunction } from "./enqueueSql.ts"
 import { tell } from "./functions.ts"
 import { limitsFunctions } from "./limitsSql.ts"
 import { manageFunctions } from "./manageSql.ts"
+import { runsFunctions } from "./runsSql.ts"
 import { settleFunctions } from "./settleSql.ts"
 import { tables } from "./tables.ts"
 
@@ -23,6 +24,7 @@ const functions = (schema: string): ReadonlyArray<string> => [
   tell(schema),
   ...limitsFunctions(schema),
   ...endingFunctions(schema),
+  ...runsFunctions(schema),
   ...claimFunctions(schema),
   enqueueFunction(schema),
   ...settleFunctions(schema),

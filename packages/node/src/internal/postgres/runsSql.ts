@@ -1,0 +1,80 @@
+/**
+ * The waiting records of a queue in runs, as functions of the schema: those of one task, target, version and priority, which
+ * the same workers may claim and which the index has in the order of their etas.
+ *
+ * An index of Postgres keeps the entries of what was claimed until a vacuum comes by. They are at the heads of the runs, and
+ * to find a head is to walk over them: nothing for thousands, milliseconds for hundreds of thousands. So what is known of the
+ * heads is given on, and a walk begins where the last one ended.
+ */
+import { plpgsql } from "./functions.ts"
+
+/** A list of runs, each with the eta and the place of its first record, or of one before that. */
+export const runTypes = [
+  ["task", "text"],
+  ["target", "text"],
+  ["version", "double precision"],
+  ["rank", "double precision"],
+  ["eta", "double precision"],
+  ["seq", "bigint"],
+] as const
+
+export const runColumns = runTypes.map(([name, type]) => `${name} ${type}`).join(", ")
+export const runNames = runTypes.map(([name]) => name)
+/** The lists as parameters or as variables, called so. */
+export const runLists = (prefix: string): ReadonlyArray<string> =>
+  runTypes.map(([name, type]) => `${prefix}${name} ${type}[]`)
+/** The runs of such lists. */
+export const unnestRuns = (prefix: string): string =>
+  `unnest(${runNames.map((name) => `${prefix}${name}`).join(", ")}) AS run (${runNames.join(", ")})`
+
+/** The records of a run that are not before its known head. */
+export const inRun = (schema: string): string => `${schema}.records r
+      WHERE r.state = 0 AND r.queue = p_queue AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
+        AND r.version = run.version AND -r.priority = run.rank AND (r.eta, r.seq) >= (run.eta, run.seq)
+        AND r.target IS NOT DISTINCT FROM run.target`
+
+export const runsFunctions = (schema: string): ReadonlyArray<string> => {
+  const first = (of: string) => `SELECT r.version, -r.priority AS rank, r.eta, r.seq FROM ${schema}.records r
+        WHERE r.state = 0 AND r.queue = p_queue AND r.task = ${of}.task
+          AND coalesce(r.target, '') = coalesce(${of}.target, '') AND r.version <= ${of}.max_version`
+  const order = "ORDER BY r.version, -r.priority, r.eta, r.seq LIMIT 1"
+  return [
+    // The runs that a claim allows, found by seeking from one to the next.
+    plpgsql({
+      name: `${schema}.runs`,
+      parameters: ["p_queue text", "p_tasks text[]", "p_versions double precision[]", "p_targets text[]"],
+      returns: `TABLE (${runColumns})`,
+      body: `BEGIN
+  RETURN QUERY
+    WITH RECURSIVE wanted AS (
+      SELECT task, max(max_version) AS max_version, target
+      FROM unnest(p_tasks, p_versions) AS known (task, max_version)
+        CROSS JOIN (SELECT NULL AS target UNION SELECT unnest(p_targets)) AS targets
+      GROUP BY task, target
+    ),
+    run AS (
+      SELECT wanted.*, first.* FROM wanted CROSS JOIN LATERAL (
+        ${first("wanted")} ${order}
+      ) first
+      UNION ALL
+      SELECT run.task, run.max_version, run.target, following.* FROM run CROSS JOIN LATERAL (
+        ${first("run")} AND (r.version, -r.priority) > (run.version, run.rank) ${order}
+      ) following
+    )
+    SELECT ${runNames.map((name) => `run.${name}`).join(", ")} FROM run;
+END`,
+    }),
+    // The runs that there still are, with their heads.
+    plpgsql({
+      name: `${schema}.heads`,
+      parameters: ["p_queue text", ...runLists("p_")],
+      returns: `TABLE (${runColumns})`,
+      body: `BEGIN
+  RETURN QUERY
+    SELECT run.task, run.target, run.version, run.rank, head.eta, head.seq FROM ${unnestRuns("p_")} CROSS JOIN LATERAL (
+      SELECT r.eta, r.seq FROM ${inRun(schema)} ORDER BY r.eta, r.seq LIMIT 1
+    ) head;
+END`,
+    }),
+  ]
+}
