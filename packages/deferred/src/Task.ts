@@ -231,7 +231,9 @@ export interface Options<Payload, Success extends Schema.Top, Error extends Sche
   /**
    * - `afterHandler` (default): the outcome is written when the handler has ended, so its effects may happen again
    * - `withHandler`: the handler runs in a transaction of the application's database in which its success is written, too:
-   *   what it writes there happens exactly once. On a queue that is not `transactional` it is as `afterHandler`.
+   *   what it writes there happens exactly once. The transaction is open as long as the handler runs: keep it short, and
+   *   bound it by `timeout`, on SQLite above all, where nothing else can be written meanwhile, not even a cancellation.
+   *   On a queue that is not `transactional` it is as `afterHandler`.
    */
   readonly commit?: "afterHandler" | "withHandler" | undefined
   /** Older names, whose records this task still runs. */

@@ -13,36 +13,24 @@
  * `statistics` and `counts` at an index entry of every record that they count, `find` at the records between one that
  * matches and the next, or at the index entries of all dead letters, running records, or what ended in the time asked for.
  *
+ * In an application's own database (`layerClient`), calls that are made inside `sql.withTransaction` of its `SqliteClient` are
+ * part of that transaction.
+ *
  * @since 0.1.0
  */
+import type { Capabilities } from "@outlive/deferred/Capabilities"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { makeCancel, makeRedrive } from "./internal/sqlite/cancel.ts"
-import { makeChanges } from "./internal/sqlite/changes.ts"
-import { makeClaim } from "./internal/sqlite/claim.ts"
-import { makeCounts } from "./internal/sqlite/counts.ts"
-import { makeEnding } from "./internal/sqlite/ending.ts"
-import { makeEnqueue } from "./internal/sqlite/enqueue.ts"
-import { makeExecuted } from "./internal/sqlite/executed.ts"
+import { type Calls, makeCalls } from "./internal/sqlite/calls.ts"
+import { type Changes, makeChanges } from "./internal/sqlite/changes.ts"
 import { failure } from "./internal/sqlite/failure.ts"
-import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "./internal/sqlite/find.ts"
-import { atOnce, makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
-import { makeLanes } from "./internal/sqlite/lanes.ts"
-import { makeLedger, makeReadLedger } from "./internal/sqlite/ledger.ts"
-import { makeLimits } from "./internal/sqlite/limits.ts"
+import { makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
+import { either, inTransaction, isInTransaction, joinedCommits } from "./internal/sqlite/joined.ts"
 import { open } from "./internal/sqlite/open.ts"
-import { makePayloads } from "./internal/sqlite/payloads.ts"
-import { makeProgress } from "./internal/sqlite/progress.ts"
-import { makePrune, makePurge, makeRemove } from "./internal/sqlite/remove.ts"
-import { makeExtend, makeSettle } from "./internal/sqlite/settle.ts"
 import { makeSnapshot } from "./internal/sqlite/snapshot.ts"
-import { makeStatistics } from "./internal/sqlite/statistics.ts"
-import { makeTakeBack } from "./internal/sqlite/takeBack.ts"
-import { Touched } from "./internal/sqlite/touched.ts"
-import { makeKeys } from "./internal/sqlite/unique.ts"
-import { makeWorkers } from "./internal/sqlite/workers.ts"
+import { SqliteClient } from "./SqliteClient.ts"
 
 /** @since 0.1.0 */
 export interface Options {
@@ -70,7 +58,52 @@ export interface Options {
 export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<TaskQueue.Driver, TaskQueue.TaskQueueError, Scope.Scope> {
-  const { db, file } = yield* open({ filename: options.filename, synchronous: options.synchronous ?? "full" })
+  const { calls, changes } = yield* openCalls({ ...options, shared: false })
+  return { name: "sqlite", capabilities, ...calls, changes: changes.subscribe }
+})
+
+/**
+ * As `make`, in the file of the context's `SqliteClient`, beside the application's own tables: those of the queue begin with
+ * `outlive_`. The queue has a connection of its own; calls made inside a transaction of the client are made on the client's,
+ * and happen with the transaction or not at all.
+ *
+ * @since 0.1.0
+ */
+export const makeClient: Effect.Effect<TaskQueue.Driver, TaskQueue.TaskQueueError, SqliteClient | Scope.Scope> =
+  Effect.gen(function* () {
+    const client = yield* SqliteClient
+    const { calls, changes } = yield* openCalls({
+      filename: client.file,
+      synchronous: client.synchronous,
+      shared: true,
+    })
+    const joined = makeCalls(client.database, (body) => body(), joinedCommits(client, changes.publish))
+    return {
+      name: "sqlite",
+      capabilities: { ...capabilities, transactional: true },
+      ...either(client, calls, joined),
+      transaction: inTransaction(client),
+      inTransaction: isInTransaction(client),
+      changes: changes.subscribe,
+    }
+  })
+
+const capabilities: Capabilities = {
+  durable: true,
+  shared: true,
+  transactional: false,
+  listens: true,
+  claims: true,
+  results: true,
+  priorities: true,
+  uniqueKeys: true,
+}
+
+const openCalls = Effect.fnUntraced(function* (
+  options: Options & { readonly shared: boolean },
+): Effect.fn.Return<{ readonly calls: Calls; readonly changes: Changes }, TaskQueue.TaskQueueError, Scope.Scope> {
+  const { filename, shared, synchronous } = options
+  const { db, file } = yield* open({ filename, shared, synchronous: synchronous ?? "full" })
   const dataVersion = db.prepare("PRAGMA data_version")
   const changes = yield* makeChanges(() => {
     try {
@@ -80,84 +113,20 @@ export const make = Effect.fnUntraced(function* (
       return undefined
     }
   })
-  const touched = new Touched()
-  const executed = makeExecuted(db)
-  const commits = makeGroupCommit({
-    db,
-    failure: (operation, cause) => failure(operation, file, cause),
-    beforeCommit: executed.flush,
-    committed: () => {
-      executed.forget()
-      changes.publish(touched.take())
-    },
-    rolledBack: () => {
-      executed.forget()
-      touched.take()
-    },
+  let close: Effect.Effect<void> = Effect.void
+  const calls = makeCalls(db, makeSnapshot(db), ({ beforeCommit, committed, rolledBack }) => {
+    const commits = makeGroupCommit({
+      db,
+      failure: (operation, cause) => failure(operation, file, cause),
+      beforeCommit,
+      committed: () => changes.publish(committed()),
+      rolledBack,
+    })
+    close = commits.close
+    return commits
   })
-  yield* Effect.addFinalizer(() => commits.close)
-
-  const limits = makeLimits(db, touched)
-  const keys = makeKeys(db)
-  const ledger = makeLedger(db)
-  const ending = makeEnding(db, { keys, ledger, limits, touched })
-  const enqueue = makeEnqueue(db, { keys, ledger, touched })
-  const claim = makeClaim(db, { keys, lanes: makeLanes(db), limits, takeBack: makeTakeBack(db, ending) })
-  const extend = makeExtend(db)
-  const progress = makeProgress(db, touched)
-  const settle = makeSettle(db, ending, executed, progress)
-  const cancel = makeCancel(db, ending, touched)
-  const redrive = makeRedrive(db, keys, touched)
-  const remove = makeRemove(db, ledger)
-  const purge = makePurge(db, ledger)
-  const prune = makePrune(db, ledger)
-  const workers = makeWorkers(db)
-  const get = makeGet(db)
-  const readLedger = makeReadLedger(db)
-  const payloadRefs = makePayloadRefs(db)
-  const endedGroups = makeEndedGroups(db)
-  const find = makeFind(db, endedGroups)
-  const counts = makeCounts(db, endedGroups)
-  const statistics = makeStatistics(db, limits, executed)
-  const snapshot = makeSnapshot(db)
-
-  return {
-    name: "sqlite",
-    capabilities: {
-      durable: true,
-      shared: true,
-      transactional: false,
-      listens: true,
-      claims: true,
-      results: true,
-      priorities: true,
-      uniqueKeys: true,
-    },
-    payloads: makePayloads(db, commits),
-    enqueue: ({ now, records }) => commits.write("enqueue", () => enqueue(records, now)),
-    claim: (params) => commits.write("claim", () => claim(params)),
-    extend: ({ leases, until }) => commits.write("extend", () => atOnce(() => extend(leases, until))),
-    settle: ({ now, settlements }) => commits.write("settle", () => settle(settlements, now)),
-    progress: ({ updates }) => commits.write("progress", () => atOnce(() => progress.noteAll(updates))),
-    cancel: ({ ids, now, reason }) => commits.write("cancel", () => atOnce(() => cancel(ids, reason, now))),
-    redrive: ({ ids, now }) => commits.write("redrive", () => atOnce(() => redrive(ids, now))),
-    remove: ({ ids }) => commits.write("remove", () => atOnce(() => remove(ids))),
-    purge: ({ queue }) => commits.write("purge", () => purge(queue)),
-    get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
-    ledger: ({ ids }) => commits.read("ledger", () => snapshot(() => readLedger(ids))),
-    payloadRefs: ({ refs }) => commits.read("payloadRefs", () => payloadRefs(refs)),
-    find: (params) => commits.read("find", () => snapshot(() => find(params))),
-    counts: (params) => commits.read("counts", () => snapshot(() => counts(params, params.now))),
-    configure: ({ limits: changed, now, queue }) =>
-      commits.write("configure", () => atOnce(() => limits.configure(queue, changed, now))),
-    limits: ({ queue }) => commits.read("limits", () => limits.get(queue)),
-    statistics: ({ now, queue }) => commits.read("statistics", () => snapshot(() => statistics(queue, now))),
-    announce: ({ until, worker }) => commits.write("announce", () => atOnce(() => workers.announce(worker, until))),
-    withdraw: ({ worker }) => commits.write("withdraw", () => atOnce(() => workers.withdraw(worker))),
-    workers: ({ now }) => commits.read("workers", () => workers.list(now)),
-    prune: ({ deadBefore, limit, now }) => commits.write("prune", () => prune(now, deadBefore, limit)),
-    changes: changes.subscribe,
-  }
+  yield* Effect.addFinalizer(() => close)
+  return { calls, changes }
 })
 
 /**
@@ -181,3 +150,33 @@ export const make = Effect.fnUntraced(function* (
  */
 export const layer = (options: Options): Layer.Layer<TaskQueue.TaskQueue, TaskQueue.TaskQueueError> =>
   TaskQueue.layer(make(options))
+
+/**
+ * The task queue in the file of the application's `SqliteClient`. Fails as `make` does.
+ *
+ * @example
+ * ```ts
+ * import * as Task from "@outlive/deferred/Task"
+ * import * as SqliteClient from "@outlive/node/SqliteClient"
+ * import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
+ * import { Effect, Layer, Schema } from "effect"
+ * import { SqlClient } from "effect/sql"
+ *
+ * const SendReceipt = Task.make("SendReceipt", { payload: { order: Schema.Int } })
+ *
+ * // The order and its receipt, or neither.
+ * const placeOrder = Effect.gen(function* () {
+ *   const sql = yield* SqlClient.SqlClient
+ *   yield* sql.withTransaction(
+ *     Effect.andThen(sql`INSERT INTO orders (id) VALUES (7)`, SendReceipt.defer({ order: 7 }, { requireTransaction: true })),
+ *   )
+ * })
+ *
+ * const Database = SqliteClient.layer({ filename: "app.db" })
+ * const main = placeOrder.pipe(Effect.provide(Layer.provideMerge(TaskQueueSqlite.layerClient, Database)))
+ * ```
+ *
+ * @since 0.1.0
+ */
+export const layerClient: Layer.Layer<TaskQueue.TaskQueue, TaskQueue.TaskQueueError, SqliteClient> =
+  TaskQueue.layer(makeClient)

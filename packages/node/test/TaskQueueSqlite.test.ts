@@ -83,7 +83,7 @@ describe("group commit", () => {
       const error = yield* Effect.flip(driver.enqueue({ records: [record(200, { priority: Number.NaN })], now }))
       assert.strictEqual(error.operation, "enqueue")
       assert.isFalse(error.isRetryable)
-      assert.match(error.message, /NOT NULL constraint failed: records.priority/)
+      assert.match(error.message, /NOT NULL constraint failed: outlive_records.priority/)
       const found = yield* driver.find({ limit: 10, now })
       assert.deepStrictEqual(
         found.records.map(({ id }) => id),
@@ -303,7 +303,7 @@ describe("opening", () => {
     Effect.gen(function* () {
       const filename = yield* newFile
       yield* Effect.scoped(TaskQueueSqlite.make({ filename }))
-      sql(filename, "PRAGMA user_version = 99")
+      sql(filename, "UPDATE outlive_schema SET version = 99")
       assert.include(yield* failing(filename), "a newer @outlive/node wrote it (version 99")
     }),
   )

@@ -11,7 +11,7 @@ import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect } from "effect"
 
 /** What version 1 made of a new file, word by word. */
-const version1 = `CREATE TABLE records (
+const version1 = `CREATE TABLE outlive_records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     queue TEXT NOT NULL,
@@ -46,22 +46,22 @@ const version1 = `CREATE TABLE records (
     result TEXT,
     failure TEXT
   ) STRICT;
-  CREATE INDEX waiting ON records (queue, task, target, version, priority DESC, eta) WHERE state = 0;
-  CREATE INDEX running ON records (queue, lease_until) WHERE state = 1;
-  CREATE INDEX expiring ON records (expires_at)
+  CREATE INDEX outlive_waiting ON outlive_records (queue, task, target, version, priority DESC, eta) WHERE state = 0;
+  CREATE INDEX outlive_running ON outlive_records (queue, lease_until) WHERE state = 1;
+  CREATE INDEX outlive_expiring ON outlive_records (expires_at)
     WHERE state = 0 AND expires_at IS NOT NULL AND first_attempt_at IS NULL;
-  CREATE INDEX ended ON records (queue, task, state, reason) WHERE state >= 2;
-  CREATE INDEX prunable ON records (prune_at) WHERE prune_at IS NOT NULL;
-  CREATE INDEX dead ON records (ended_at) WHERE state = 4;
-  CREATE TABLE names (
+  CREATE INDEX outlive_ended ON outlive_records (queue, task, state, reason) WHERE state >= 2;
+  CREATE INDEX outlive_prunable ON outlive_records (prune_at) WHERE prune_at IS NOT NULL;
+  CREATE INDEX outlive_dead ON outlive_records (ended_at) WHERE state = 4;
+  CREATE TABLE outlive_names (
     queue TEXT NOT NULL,
     name TEXT NOT NULL,
     id TEXT NOT NULL,
     until REAL,
     PRIMARY KEY (queue, name)
   ) STRICT, WITHOUT ROWID;
-  CREATE INDEX tombstones ON names (until) WHERE until IS NOT NULL;
-  CREATE TABLE queues (
+  CREATE INDEX outlive_tombstones ON outlive_names (until) WHERE until IS NOT NULL;
+  CREATE TABLE outlive_queues (
     queue TEXT PRIMARY KEY,
     paused INTEGER NOT NULL,
     rate REAL,
@@ -100,7 +100,9 @@ const states: ReadonlyArray<TaskState> = ["ready", "running", "succeeded", "canc
 const oldFile = Effect.tap(newFile, (filename) =>
   Effect.sync(() => {
     const db = new DatabaseSync(filename)
-    db.exec(`PRAGMA journal_mode = WAL; ${version1}; PRAGMA application_id = ${0x4f75746c}; PRAGMA user_version = 1`)
+    db.exec(
+      `PRAGMA journal_mode = WAL; ${version1}; CREATE TABLE outlive_schema (version INTEGER NOT NULL) STRICT; INSERT INTO outlive_schema VALUES (1)`,
+    )
     rows.forEach((row, index) => {
       const whole: Record<string, number | string> = {
         id: idOf(index),
@@ -119,12 +121,12 @@ const oldFile = Effect.tap(newFile, (filename) =>
         ...row,
       }
       const columns = Object.keys(whole)
-      db.prepare(`INSERT INTO records (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`).run(
-        ...Object.values(whole),
-      )
+      db.prepare(
+        `INSERT INTO outlive_records (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`,
+      ).run(...Object.values(whole))
     })
-    db.prepare("INSERT INTO names (queue, name, id) VALUES ('queue', 'mine', ?)").run(idOf(0))
-    db.exec("INSERT INTO queues VALUES ('queue', 0, 2.5, 7, 9, 7, 0)")
+    db.prepare("INSERT INTO outlive_names (queue, name, id) VALUES ('queue', 'mine', ?)").run(idOf(0))
+    db.exec("INSERT INTO outlive_queues VALUES ('queue', 0, 2.5, 7, 9, 7, 0)")
     db.close()
   }),
 )
@@ -242,7 +244,7 @@ describe("a file of version 1", () => {
       )
       const db = new DatabaseSync(filename)
       assert.deepStrictEqual(db.prepare("PRAGMA integrity_check").all().map(Object.values), [["ok"]])
-      assert.strictEqual(db.prepare("PRAGMA user_version").get()?.user_version, 2)
+      assert.strictEqual(db.prepare("SELECT version FROM outlive_schema").get()?.version, 2)
       const fresh = yield* newFile
       yield* Effect.scoped(TaskQueueSqlite.make({ filename: fresh }))
       const other = new DatabaseSync(fresh)

@@ -53,7 +53,7 @@ const look = (filename: string, sql: string): unknown => {
   db.close()
   return row
 }
-const attempts = (filename: string) => look(filename, "SELECT count(*) FROM attempts")
+const attempts = (filename: string) => look(filename, "SELECT count(*) FROM outlive_attempts")
 
 describe("the ledger", () => {
   it.effect("costs no row when a record succeeds at its first attempt", () =>
@@ -172,7 +172,7 @@ describe("the ledger", () => {
       yield* driver.cancel({ ids: [waiting!.id], reason: "", now: 1 })
       const [again] = yield* claimAt(driver, 2)
       yield* driver.settle({ settlements: [{ ...again!, _tag: "Succeed", result: undefined }], now: 3 })
-      assert.strictEqual(look(filename, "SELECT count(*) FROM records"), 0)
+      assert.strictEqual(look(filename, "SELECT count(*) FROM outlive_records"), 0)
       assert.strictEqual(attempts(filename), 0)
     }),
   )
@@ -195,12 +195,12 @@ describe("the count of settled attempts", () => {
       const executed = (now: number) =>
         Effect.map(driver.statistics({ queue: "queue", now }), ({ executedLastMinute }) => executedLastMinute)
       yield* settleTen(0, 10_000)
-      assert.strictEqual(look(filename, "SELECT count(*) FROM executed"), 1)
+      assert.strictEqual(look(filename, "SELECT count(*) FROM outlive_executed"), 1)
       assert.strictEqual(yield* executed(69_999), 10)
       assert.strictEqual(yield* executed(70_000), 0)
       assert.strictEqual(yield* executed(9_999), 0)
       for (const minute of numbers(10)) yield* settleTen((minute + 1) * 10, 60_000 * (minute + 1))
-      assert.isAtMost(Number(look(filename, "SELECT count(*) FROM executed")), 3)
+      assert.isAtMost(Number(look(filename, "SELECT count(*) FROM outlive_executed")), 3)
       assert.strictEqual(yield* executed(600_000), 10)
     }),
   )

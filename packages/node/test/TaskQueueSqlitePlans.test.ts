@@ -115,9 +115,10 @@ describe("the statements", () => {
     Effect.gen(function* () {
       const { db, plans } = yield* newPlans
       makeCounts(db, makeEndedGroups(db))({}, 0)
-      for (const index of ["waiting", "ended"]) assert.include(plans, `SCAN records USING COVERING INDEX ${index}`)
+      for (const index of ["waiting", "ended"])
+        assert.include(plans, `SCAN outlive_records USING COVERING INDEX outlive_${index}`)
       // Of each group of dead letters one record is read, for the tag.
-      assert.include(plans, "SCAN records USING INDEX dead_letters")
+      assert.include(plans, "SCAN outlive_records USING INDEX outlive_dead_letters")
       // Only what runs is sorted: it is not much.
       assert.strictEqual(plans.filter((plan) => plan.includes("TEMP B-TREE")).length, 1)
     }),
@@ -126,7 +127,7 @@ describe("the statements", () => {
   it.effect("of a count of what ended in a time look at what ended then, and at nothing else", () =>
     Effect.gen(function* () {
       const { db, plans } = yield* newPlans
-      db.exec(`INSERT INTO records (id, queue, task, version, state, priority, eta, token, attempt, crashes, max_crashes,
+      db.exec(`INSERT INTO outlive_records (id, queue, task, version, state, priority, eta, token, attempt, crashes, max_crashes,
         keep, tombstone, enqueued_at, ended_at, payload) VALUES ('1', 'q', 't', 1, 2, 0, 0, 1, 1, 0, 1, 1, 1, 0, 5, '')`)
       const groups = makeEndedGroups(db)
       plans.length = 0
@@ -135,7 +136,7 @@ describe("the statements", () => {
         { queue: "q", task: "t", state: "succeeded", reason: undefined, tag: undefined, count: 1 },
       ])
       const seek =
-        "SEARCH records USING COVERING INDEX ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)"
+        "SEARCH outlive_records USING COVERING INDEX outlive_ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)"
       assert.include(plans, seek)
     }),
   )
@@ -152,19 +153,19 @@ describe("the statements", () => {
       const dead = { queue: "q", task: "t", reason: "Crashed", tag: "Crashed", endedAfter: 5 } as const
       assert.strictEqual(
         indexed(dead),
-        "SEARCH records USING INDEX dead_letters (queue=? AND task=? AND reason=? AND <expr>=? AND ended_at>?)",
+        "SEARCH outlive_records USING INDEX outlive_dead_letters (queue=? AND task=? AND reason=? AND <expr>=? AND ended_at>?)",
       )
-      assert.strictEqual(indexed({ state: "dead" }), "SCAN records USING COVERING INDEX dead_letters")
+      assert.strictEqual(indexed({ state: "dead" }), "SCAN outlive_records USING COVERING INDEX outlive_dead_letters")
       assert.strictEqual(
         indexed({ state: "running", queue: "q" }),
-        "SEARCH records USING COVERING INDEX running (queue=?)",
+        "SEARCH outlive_records USING COVERING INDEX outlive_running (queue=?)",
       )
       assert.strictEqual(
         indexed({ endedAfter: 5, endedBefore: 9 }),
-        "SEARCH records USING COVERING INDEX ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)",
+        "SEARCH outlive_records USING COVERING INDEX outlive_ended (queue=? AND task=? AND state=? AND ended_at>? AND ended_at<?)",
       )
       // In order, until the page is full.
-      assert.strictEqual(indexed({ queue: "q" }), "SEARCH records USING INTEGER PRIMARY KEY (rowid>?)")
+      assert.strictEqual(indexed({ queue: "q" }), "SEARCH outlive_records USING INTEGER PRIMARY KEY (rowid>?)")
     }),
   )
 
@@ -176,11 +177,11 @@ describe("the statements", () => {
       makePayloadRefs(db)
       makeWorkers(db)
       for (const plan of [
-        "SEARCH records USING COVERING INDEX waiting (queue=?)",
-        "SEARCH records USING COVERING INDEX running (queue=?)",
-        "SEARCH executed USING PRIMARY KEY (second=? AND queue=?)",
-        "SEARCH records USING INDEX unique_keys (task=? AND unique_key=?)",
-        "SEARCH records USING COVERING INDEX payload_refs (payload_ref=?)",
+        "SEARCH outlive_records USING COVERING INDEX outlive_waiting (queue=?)",
+        "SEARCH outlive_records USING COVERING INDEX outlive_running (queue=?)",
+        "SEARCH outlive_executed USING PRIMARY KEY (second=? AND queue=?)",
+        "SEARCH outlive_records USING INDEX outlive_unique_keys (task=? AND unique_key=?)",
+        "SEARCH outlive_records USING COVERING INDEX outlive_payload_refs (payload_ref=?)",
       ]) {
         assert.include(plans, plan)
       }

@@ -69,8 +69,10 @@ describe("unique keys", () => {
       const records = numbers(100).map((number) => record(number, number % 2 === 0 ? unique(number) : {}))
       yield* driver.enqueue({ records, now: 0 })
       const db = new DatabaseSync(filename)
-      const held = db.prepare("SELECT count(*) AS count FROM records INDEXED BY unique_keys WHERE holds_key = 1").get()
-      const others = db.prepare("SELECT count(*) AS count FROM records WHERE holds_key IS NULL").get()
+      const held = db
+        .prepare("SELECT count(*) AS count FROM outlive_records INDEXED BY outlive_unique_keys WHERE holds_key = 1")
+        .get()
+      const others = db.prepare("SELECT count(*) AS count FROM outlive_records WHERE holds_key IS NULL").get()
       db.close()
       assert.deepStrictEqual([held?.count, others?.count], [50, 50])
     }),

@@ -16,7 +16,7 @@ export const makeCancel = (
   touched: Touched,
 ): ((ids: ReadonlyArray<TaskId>, reason: string, now: number) => ReadonlyArray<CancelOutcome>) => {
   const find = makeFindHeld(db)
-  const request = db.prepare("UPDATE records SET cancel_requested = ? WHERE seq = ?")
+  const request = db.prepare("UPDATE outlive_records SET cancel_requested = ? WHERE seq = ?")
   return (ids, reason, now) =>
     ids.map((id) => {
       const record = find(id)
@@ -39,13 +39,13 @@ export const makeRedrive = (
 ): ((ids: ReadonlyArray<TaskId>, now: number) => ReadonlyArray<RedriveOutcome>) => {
   const find = makeFindHeld(db)
   const redrive = db.prepare(
-    `UPDATE records SET state = 0, eta = ?, attempt = 0, crashes = 0, first_attempt_at = NULL, started_at = NULL,
+    `UPDATE outlive_records SET state = 0, eta = ?, attempt = 0, crashes = 0, first_attempt_at = NULL, started_at = NULL,
        worker = NULL, expires_at = NULL, cancel_requested = NULL, ended_at = NULL, prune_at = NULL, reason = NULL, result = NULL,
        progress = NULL WHERE seq = ?`,
   )
   // Its name is its own again, unless another record has it by now.
   const own = db.prepare(
-    `INSERT INTO names (queue, name, id, until) VALUES (?, ?, ?, NULL)
+    `INSERT INTO outlive_names (queue, name, id, until) VALUES (?, ?, ?, NULL)
      ON CONFLICT (queue, name) DO UPDATE SET id = excluded.id, until = NULL WHERE id = excluded.id OR until <= ?`,
   )
   return (ids, now) =>

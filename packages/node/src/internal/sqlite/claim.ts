@@ -33,12 +33,12 @@ export const makeClaim = (
 ): ((params: ClaimParams) => Steps<ClaimResult>) => {
   // Written and read apart: RETURNING would build a temporary table for every record.
   const start = db.prepare(
-    `UPDATE records SET state = 1, worker = ?1, started_at = ?2, first_attempt_at = coalesce(first_attempt_at, ?2),
+    `UPDATE outlive_records SET state = 1, worker = ?1, started_at = ?2, first_attempt_at = coalesce(first_attempt_at, ?2),
        lease_until = ?2 + coalesce(lease, ?3), attempt = attempt + 1, token = token + 1 WHERE seq = ?4`,
   )
-  const read = db.prepare(`SELECT ${columns} FROM records WHERE seq = ?`)
+  const read = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq = ?`)
   read.setReturnArrays(true)
-  const firstLease = db.prepare("SELECT min(lease_until) AS at FROM records WHERE state = 1 AND queue = ?")
+  const firstLease = db.prepare("SELECT min(lease_until) AS at FROM outlive_records WHERE state = 1 AND queue = ?")
 
   return function* (params) {
     yield* takeBack(params.now)

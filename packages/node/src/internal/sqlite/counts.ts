@@ -34,25 +34,25 @@ export const makeCounts = (
   const waiting: Part = {
     states: ["scheduled", "ready"],
     select: "queue, task, NULL, NULL, count(*) - sum(eta <= ?), sum(eta <= ?)",
-    from: "INDEXED BY waiting WHERE state = 0",
+    from: "INDEXED BY outlive_waiting WHERE state = 0",
     groups: "queue, task",
   }
   const running: Part = {
     states: ["running"],
     select: "queue, task, NULL, NULL, count(*)",
-    from: "INDEXED BY running WHERE state = 1",
+    from: "INDEXED BY outlive_running WHERE state = 1",
     groups: "queue, task",
   }
   const ended: Part = {
     states: ["succeeded", "cancelled"],
     select: "queue, task, NULL, NULL, sum(state = 2), sum(state = 3)",
-    from: "INDEXED BY ended WHERE state >= 2 AND state <= 3",
+    from: "INDEXED BY outlive_ended WHERE state >= 2 AND state <= 3",
     groups: "queue, task",
   }
   const dead: Part = {
     states: ["dead"],
     select: `queue, task, reason, ${tagOfFailure}, count(*)`,
-    from: "INDEXED BY dead_letters WHERE state = 4",
+    from: "INDEXED BY outlive_dead_letters WHERE state = 4",
     groups: `queue, task, reason, ${tagOfFailure}`,
   }
 
@@ -60,7 +60,7 @@ export const makeCounts = (
     const { conditions, values } = conditionsOf(filter, now)
     const counts: Array<Count> = []
     const count = ({ from, groups, select, states }: Part, given: ReadonlyArray<number | string>) => {
-      const sql = `SELECT ${select} FROM records ${[from, ...conditions].join(" AND ")} GROUP BY ${groups}`
+      const sql = `SELECT ${select} FROM outlive_records ${[from, ...conditions].join(" AND ")} GROUP BY ${groups}`
       for (const [queue, task, reason, tag, ...found] of asRows(cached(sql).all(...given, ...values))) {
         states.forEach((state, index) => {
           if (found[index] === 0) return

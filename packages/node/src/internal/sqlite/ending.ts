@@ -41,13 +41,15 @@ export const makeEnding = (
   }: { readonly keys: Keys; readonly ledger: Ledger; readonly limits: Limits; readonly touched: Touched },
 ): Ending => {
   const finish = db.prepare(
-    `UPDATE records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?,
+    `UPDATE outlive_records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?,
        lease_until = NULL WHERE seq = ?`,
   )
-  const forget = db.prepare("DELETE FROM records WHERE seq = ?")
-  const entomb = db.prepare("UPDATE names SET until = ? WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
+  const forget = db.prepare("DELETE FROM outlive_records WHERE seq = ?")
+  const entomb = db.prepare(
+    "UPDATE outlive_names SET until = ? WHERE queue = ? AND name = ? AND id = ? AND until IS NULL",
+  )
   const wait = db.prepare(
-    "UPDATE records SET state = 0, eta = ?, attempt = ?, failure = ?, lease_until = NULL WHERE seq = ?",
+    "UPDATE outlive_records SET state = 0, eta = ?, attempt = ?, failure = ?, lease_until = NULL WHERE seq = ?",
   )
 
   const end = (

@@ -27,23 +27,23 @@ export const makeEnqueue = (
 ): ((records: ReadonlyArray<NewRecord>, now: number) => Steps<ReadonlyArray<EnqueueOutcome>>) => {
   const inserting = (columns: ReadonlyArray<string>) =>
     db.prepare(
-      `INSERT INTO records (id, state, token, attempt, crashes, ${columns.join(", ")})
+      `INSERT INTO outlive_records (id, state, token, attempt, crashes, ${columns.join(", ")})
        VALUES (?, 0, 0, 0, 0, ${columns.map(() => "?").join(", ")}) ON CONFLICT DO NOTHING`,
     )
   const insertPlain = inserting(newColumns)
   const insertWhole = inserting([...newColumns, ...rareColumns])
   // The id stays, and the token, which only ever rises; the place in the order of insertion too.
   const replace = db.prepare(
-    `UPDATE records SET ${[...newColumns, ...rareColumns].map((column) => `${column} = ?`).join(", ")}, attempt = 0,
+    `UPDATE outlive_records SET ${[...newColumns, ...rareColumns].map((column) => `${column} = ?`).join(", ")}, attempt = 0,
        crashes = 0, first_attempt_at = NULL, started_at = NULL, worker = NULL, failure = NULL, progress = NULL
      WHERE seq = ?`,
   )
-  const hasId = db.prepare("SELECT 1 FROM records WHERE id = ?")
+  const hasId = db.prepare("SELECT 1 FROM outlive_records WHERE id = ?")
   const findName = db.prepare(
-    `SELECT names.id, until, seq, state, token FROM names LEFT JOIN records ON records.id = names.id
-     WHERE names.queue = ? AND names.name = ?`,
+    `SELECT outlive_names.id, until, seq, state, token FROM outlive_names LEFT JOIN outlive_records ON outlive_records.id = outlive_names.id
+     WHERE outlive_names.queue = ? AND outlive_names.name = ?`,
   )
-  const own = db.prepare("INSERT OR REPLACE INTO names (queue, name, id, until) VALUES (?, ?, ?, NULL)")
+  const own = db.prepare("INSERT OR REPLACE INTO outlive_names (queue, name, id, until) VALUES (?, ?, ?, NULL)")
 
   const insert = (record: NewRecord, now: number): boolean => {
     const result = isPlain(record)

@@ -27,14 +27,14 @@ export interface Executed {
 
 export const makeExecuted = (db: DatabaseSync): Executed => {
   const write = db.prepare(
-    `INSERT INTO executed (second, queue, count) VALUES (?, ?, ?)
+    `INSERT INTO outlive_executed (second, queue, count) VALUES (?, ?, ?)
      ON CONFLICT (second, queue) DO UPDATE SET count = count + excluded.count`,
   )
-  const clear = db.prepare("DELETE FROM executed WHERE second < ?")
+  const clear = db.prepare("DELETE FROM outlive_executed WHERE second < ?")
   // Second by second: each is one seek, whatever other queues do.
   const sum = db.prepare(
     `WITH RECURSIVE seconds (second) AS (VALUES (?1) UNION ALL SELECT second + 1 FROM seconds WHERE second < ?2)
-     SELECT coalesce(sum(count), 0) AS count FROM seconds CROSS JOIN executed USING (second) WHERE queue = ?3`,
+     SELECT coalesce(sum(count), 0) AS count FROM seconds CROSS JOIN outlive_executed USING (second) WHERE queue = ?3`,
   )
   const sums = new Map<string, Sum>()
   // Mostly what comes next is of the same queue.

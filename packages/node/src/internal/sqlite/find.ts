@@ -11,7 +11,7 @@ import { tagOfFailure } from "./schema.ts"
 export const makeGet = (
   db: DatabaseSync,
 ): ((ids: ReadonlyArray<TaskId>, now: number) => ReadonlyArray<TaskRecord | undefined>) => {
-  const get = db.prepare(`SELECT ${columns} FROM records WHERE id = ?`)
+  const get = db.prepare(`SELECT ${columns} FROM outlive_records WHERE id = ?`)
   get.setReturnArrays(true)
   return (ids, now) =>
     ids.map((id) => {
@@ -21,7 +21,7 @@ export const makeGet = (
 }
 
 export const makePayloadRefs = (db: DatabaseSync): ((refs: ReadonlyArray<string>) => ReadonlyArray<boolean>) => {
-  const has = db.prepare("SELECT 1 FROM records WHERE payload_ref = ? LIMIT 1")
+  const has = db.prepare("SELECT 1 FROM outlive_records WHERE payload_ref = ? LIMIT 1")
   return (refs) => refs.map((ref) => has.get(ref) !== undefined)
 }
 
@@ -84,7 +84,7 @@ export type EndedGroups = (filter: Filter) => ReadonlyArray<EndedGroup>
 /** The groups that a filter allows, each found by one seek: there are few, however many records ended. */
 export const makeEndedGroups = (db: DatabaseSync): EndedGroups => {
   const next = db.prepare(
-    `SELECT queue, task, state FROM records INDEXED BY ended
+    `SELECT queue, task, state FROM outlive_records INDEXED BY outlive_ended
      WHERE state >= 2 AND (queue, task, state) > (?, ?, ?) ORDER BY queue, task, state LIMIT 1`,
   )
   const states: ReadonlyArray<TaskState | undefined> = [undefined, "running", "succeeded", "cancelled", "dead"]
@@ -101,11 +101,11 @@ export const makeEndedGroups = (db: DatabaseSync): EndedGroups => {
 }
 
 /** What of a group ended in the time of a filter, with `ended_at` between two values. */
-export const inGroup = "INDEXED BY ended WHERE state >= 2 AND queue = ? AND task = ? AND state = ?"
+export const inGroup = "INDEXED BY outlive_ended WHERE state >= 2 AND queue = ? AND task = ? AND state = ?"
 
 export const makeFind = (db: DatabaseSync, endedGroups: EndedGroups): ((params: FindParams) => Page) => {
   const cached = makeCached(db)
-  const read = db.prepare(`SELECT ${columns} FROM records WHERE seq = ?`)
+  const read = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq = ?`)
   read.setReturnArrays(true)
 
   /** Of the records that match, the first after the cursor. */
@@ -114,12 +114,13 @@ export const makeFind = (db: DatabaseSync, endedGroups: EndedGroups): ((params: 
     const look = (from: string, ...given: ReadonlyArray<SQLInputValue>) =>
       asRows(
         cached(
-          `SELECT seq FROM records ${from} AND ${[...conditions, "seq > ?"].join(" AND ")} ORDER BY seq LIMIT ?`,
+          `SELECT seq FROM outlive_records ${from} AND ${[...conditions, "seq > ?"].join(" AND ")} ORDER BY seq LIMIT ?`,
         ).all(...given, ...values, after, limit),
       ).map(([seq]) => seq as number)
     // Dead letters and running records are few among many: all of them are looked at, in their index.
-    if (params.state === "dead" || params.reason !== undefined) return look("INDEXED BY dead_letters WHERE state = 4")
-    if (params.state === "running") return look("INDEXED BY running WHERE state = 1")
+    if (params.state === "dead" || params.reason !== undefined)
+      return look("INDEXED BY outlive_dead_letters WHERE state = 4")
+    if (params.state === "running") return look("INDEXED BY outlive_running WHERE state = 1")
     if (params.endedAfter !== undefined || params.endedBefore !== undefined) {
       return endedGroups(params)
         .flatMap(({ queue, state, task }) => look(inGroup, queue, task, state))

@@ -38,7 +38,7 @@ const columns = [
 ]
 
 /** What `toHeld` reads, first in the row. */
-export const heldColumns = columns.map((column) => `records.${column}`).join(", ")
+export const heldColumns = columns.map((column) => `outlive_records.${column}`).join(", ")
 /** Where in the row other columns begin. */
 export const heldLength = columns.length
 
@@ -59,7 +59,7 @@ export const toHeld = (row: Row): Held => ({
 
 /** Finds a record by its id. */
 export const makeFindHeld = (db: DatabaseSync): ((id: TaskId) => Held | undefined) => {
-  const find = db.prepare(`SELECT ${heldColumns} FROM records WHERE id = ?`)
+  const find = db.prepare(`SELECT ${heldColumns} FROM outlive_records WHERE id = ?`)
   find.setReturnArrays(true)
   return (id) => {
     const row = asRow(find.get(id))

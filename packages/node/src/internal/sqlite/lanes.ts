@@ -42,7 +42,8 @@ interface Run {
 }
 
 export const makeLanes = (db: DatabaseSync): Lanes => {
-  const where = "FROM records INDEXED BY waiting WHERE state = 0 AND queue = ? AND task = ? AND target IS ?"
+  const where =
+    "FROM outlive_records INDEXED BY outlive_waiting WHERE state = 0 AND queue = ? AND task = ? AND target IS ?"
   // Versions upwards: the way in which the index has each one's highest priority first.
   const nextLane = db.prepare(
     `SELECT version, priority ${where} AND version > ? AND version <= ? ORDER BY version, priority DESC LIMIT 1`,

@@ -30,11 +30,11 @@ export interface Ledger {
 
 export const makeLedger = (db: DatabaseSync): Ledger => {
   const note = db.prepare(
-    `INSERT INTO attempts (seq, token, attempt, worker, started_at, ended_at, outcome, failure)
-     SELECT seq, token, attempt, worker, started_at, ?, ?, ? FROM records WHERE seq = ?`,
+    `INSERT INTO outlive_attempts (seq, token, attempt, worker, started_at, ended_at, outcome, failure)
+     SELECT seq, token, attempt, worker, started_at, ?, ?, ? FROM outlive_records WHERE seq = ?`,
   )
-  const shorten = db.prepare("DELETE FROM attempts WHERE seq = ? AND token <= ?")
-  const clear = db.prepare("DELETE FROM attempts WHERE seq = ?")
+  const shorten = db.prepare("DELETE FROM outlive_attempts WHERE seq = ? AND token <= ?")
+  const clear = db.prepare("DELETE FROM outlive_attempts WHERE seq = ?")
   return {
     note: (seq, { failure, outcome, token }, now) => {
       note.run(now, outcome, failure ?? null, seq)
@@ -85,9 +85,9 @@ const success = ({ attempt, ended_at, started_at, state, worker }: Owner): Reado
 export const makeReadLedger = (
   db: DatabaseSync,
 ): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<ReadonlyArray<Attempt>>) => {
-  const find = db.prepare("SELECT seq, state, attempt, worker, started_at, ended_at FROM records WHERE id = ?")
+  const find = db.prepare("SELECT seq, state, attempt, worker, started_at, ended_at FROM outlive_records WHERE id = ?")
   const newest = db.prepare(
-    `SELECT attempt, worker, started_at, ended_at, outcome, failure FROM attempts
+    `SELECT attempt, worker, started_at, ended_at, outcome, failure FROM outlive_attempts
      WHERE seq = ? ORDER BY token DESC LIMIT ${ledgerLength}`,
   )
   return (ids) =>

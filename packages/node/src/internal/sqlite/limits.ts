@@ -48,15 +48,15 @@ const rateOf = (row: { readonly rate: number | null | undefined; readonly burst:
 
 export const makeLimits = (db: DatabaseSync, touched: Touched): Limits => {
   const find = db.prepare(
-    "SELECT paused, rate, burst, max_concurrent, tokens, tokens_at, ageing FROM queues WHERE queue = ?",
+    "SELECT paused, rate, burst, max_concurrent, tokens, tokens_at, ageing FROM outlive_queues WHERE queue = ?",
   )
   const write = db.prepare(
-    `INSERT OR REPLACE INTO queues (queue, paused, rate, burst, max_concurrent, tokens, tokens_at, ageing)
+    `INSERT OR REPLACE INTO outlive_queues (queue, paused, rate, burst, max_concurrent, tokens, tokens_at, ageing)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
   )
-  const spend = db.prepare("UPDATE queues SET tokens = ?, tokens_at = ? WHERE queue = ?")
-  const countRunning = db.prepare("SELECT count(*) AS running FROM records WHERE state = 1 AND queue = ?")
-  const maxConcurrent = db.prepare("SELECT 1 FROM queues WHERE queue = ? AND max_concurrent IS NOT NULL")
+  const spend = db.prepare("UPDATE outlive_queues SET tokens = ?, tokens_at = ? WHERE queue = ?")
+  const countRunning = db.prepare("SELECT count(*) AS running FROM outlive_records WHERE state = 1 AND queue = ?")
+  const maxConcurrent = db.prepare("SELECT 1 FROM outlive_queues WHERE queue = ? AND max_concurrent IS NOT NULL")
 
   const rowOf = (queue: string) => find.get(queue) as QueueRow | undefined
   const bucketOf = (row: QueueRow) => ({ tokens: row.tokens, at: row.tokens_at })

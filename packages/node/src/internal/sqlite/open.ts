@@ -8,7 +8,7 @@ import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Code, codeOf } from "./failure.ts"
-import { applicationId, latest, migrate } from "./schema.ts"
+import { latest, migrate, versionOf } from "./schema.ts"
 import { whenFree } from "./whenFree.ts"
 
 class Refused extends Error {}
@@ -52,25 +52,28 @@ const openError =
 const pragma = (db: DatabaseSync, name: string): number => Number(db.prepare(`PRAGMA ${name}`).get()?.[name])
 
 /** The version of a file that is ours, 0 of a new one; throws what to tell people about any other. */
-const versionOf = (db: DatabaseSync, file: string): number => {
+const checkedVersion = (db: DatabaseSync, file: string, shared: boolean): number => {
   // Of one moment, also while another process creates the tables.
   db.exec("BEGIN")
   try {
-    const application = pragma(db, "application_id")
-    const version = pragma(db, "user_version")
-    const tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIMIT 4").all()
-    const nothing = "nothing was written to it, give the task queue a file of its own"
-    if (application !== applicationId && application !== 0) {
-      throw new Refused(
-        `cannot open ${file}: it belongs to another program (application_id ${application}), ${nothing}`,
-      )
-    }
-    if (application === 0 && tables.length > 0) {
-      const names = tables.map(({ name }) => name).join(", ")
-      throw new Refused(`cannot open ${file}: it is the database of another program (tables ${names}), ${nothing}`)
-    }
-    if (application === 0 && version > 0) {
-      throw new Refused(`cannot open ${file}: it belongs to another program (user_version ${version}), ${nothing}`)
+    const version = versionOf(db)
+    if (version === 0 && !shared) {
+      const application = pragma(db, "application_id")
+      const tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIMIT 4").all()
+      const belongs =
+        application !== 0
+          ? `belongs to another program (application_id ${application})`
+          : tables.length > 0
+            ? `is the database of another program (tables ${tables.map(({ name }) => name).join(", ")})`
+            : pragma(db, "user_version") > 0
+              ? `belongs to another program (user_version ${pragma(db, "user_version")})`
+              : undefined
+      if (belongs !== undefined) {
+        throw new Refused(
+          `cannot open ${file}: it ${belongs}, nothing was written to it; give the task queue a file of its own, ` +
+            "or put it into this one on purpose, with TaskQueueSqlite.layerClient",
+        )
+      }
     }
     if (version > latest) {
       throw new Refused(
@@ -83,8 +86,8 @@ const versionOf = (db: DatabaseSync, file: string): number => {
   }
 }
 
-const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal"): void => {
-  versionOf(db, file)
+const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal", shared: boolean): void => {
+  checkedVersion(db, file, shared)
   const mode = db.prepare("PRAGMA journal_mode = WAL").get()?.journal_mode
   if (mode !== "wal") {
     throw new Refused(
@@ -95,10 +98,10 @@ const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal")
   // Of all who wait here, the first to get the lock creates the tables, and the others find them.
   db.exec("BEGIN IMMEDIATE")
   try {
-    const version = pragma(db, "user_version")
+    const version = versionOf(db)
     if (version < latest) migrate(db, version)
     // SQLite opens what it may only read all the same, and says so at the first write: that shall be here.
-    else db.exec(`PRAGMA user_version = ${version}`)
+    else db.exec(`UPDATE outlive_schema SET version = ${version}`)
     db.exec("COMMIT")
   } finally {
     if (db.isTransaction) db.exec("ROLLBACK")
@@ -109,6 +112,8 @@ const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal")
 export const open = Effect.fnUntraced(function* (options: {
   readonly filename: string
   readonly synchronous: "full" | "normal"
+  /** Whether the file may have tables of others. */
+  readonly shared: boolean
 }): Effect.fn.Return<{ readonly db: DatabaseSync; readonly file: string }, TaskQueueError, Scope.Scope> {
   if (options.filename === "" || options.filename === ":memory:") {
     return yield* fail(
@@ -121,6 +126,6 @@ export const open = Effect.fnUntraced(function* (options: {
     Effect.try({ try: () => new DatabaseSync(file, { timeout: 0 }), catch: onError }),
     (db) => Effect.sync(() => db.close()),
   )
-  yield* whenFree(() => prepare(db, file, options.synchronous), onError)
+  yield* whenFree(() => prepare(db, file, options.synchronous, options.shared), onError)
   return { db, file }
 })

@@ -21,11 +21,16 @@ const failing =
   ({ cause, isRetryable, message }: TaskQueueError): PayloadStoreError =>
     new PayloadStoreError({ operation, message, isRetryable, ...(cause === undefined ? {} : { cause }) })
 
-export const makePayloads = (db: DatabaseSync, commits: GroupCommit): PayloadStore["Service"] => {
-  const put = db.prepare("INSERT INTO payloads (ref, at, body) VALUES (?, ?, ?) ON CONFLICT (ref) DO NOTHING")
-  const get = db.prepare("SELECT body FROM payloads WHERE ref = ?")
-  const remove = db.prepare("DELETE FROM payloads WHERE ref = ?")
-  const list = db.prepare("SELECT at, ref FROM payloads WHERE at < ? AND (at, ref) > (?, ?) ORDER BY at, ref LIMIT ?")
+export const makePayloads = (
+  db: DatabaseSync,
+  commits: Pick<GroupCommit, "read" | "write">,
+): PayloadStore["Service"] => {
+  const put = db.prepare("INSERT INTO outlive_payloads (ref, at, body) VALUES (?, ?, ?) ON CONFLICT (ref) DO NOTHING")
+  const get = db.prepare("SELECT body FROM outlive_payloads WHERE ref = ?")
+  const remove = db.prepare("DELETE FROM outlive_payloads WHERE ref = ?")
+  const list = db.prepare(
+    "SELECT at, ref FROM outlive_payloads WHERE at < ? AND (at, ref) > (?, ?) ORDER BY at, ref LIMIT ?",
+  )
   const write = <A>(operation: string, body: () => Steps<A>) =>
     Effect.mapError(commits.write(operation, body), failing(operation))
   const read = <A>(operation: string, body: () => A) =>

@@ -11,7 +11,7 @@ export interface Progress {
 }
 
 export const makeProgress = (db: DatabaseSync, touched: Touched): Progress => {
-  const write = db.prepare("UPDATE records SET progress = ? WHERE id = ? AND state = 1 AND token = ?")
+  const write = db.prepare("UPDATE outlive_records SET progress = ? WHERE id = ? AND state = 1 AND token = ?")
   const note = ({ id, token }: Lease, progress: string): ProgressOutcome => {
     if (write.run(progress, id, token).changes === 0) return "LeaseLost"
     touched.progress(id)

@@ -20,10 +20,10 @@ export const makeRemove = (
   ledger: Ledger,
 ): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<RemoveOutcome>) => {
   const remove = db.prepare(
-    "DELETE FROM records WHERE id = ? AND state <> 1 RETURNING seq, id, token, state, queue, name",
+    "DELETE FROM outlive_records WHERE id = ? AND state <> 1 RETURNING seq, id, token, state, queue, name",
   )
-  const exists = db.prepare("SELECT 1 FROM records WHERE id = ?")
-  const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
+  const exists = db.prepare("SELECT 1 FROM outlive_records WHERE id = ?")
+  const free = db.prepare("DELETE FROM outlive_names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
   return (ids) =>
     ids.map((id) => {
       const row = remove.get(id) as Going | undefined
@@ -40,10 +40,10 @@ const stride = 50
 
 export const makePurge = (db: DatabaseSync, ledger: Ledger): ((queue: string) => Steps<number>) => {
   const some = db.prepare(
-    `SELECT seq, id, token, state, queue, name FROM records WHERE queue = ? AND state = 0 LIMIT ${stride}`,
+    `SELECT seq, id, token, state, queue, name FROM outlive_records WHERE queue = ? AND state = 0 LIMIT ${stride}`,
   )
-  const free = db.prepare("DELETE FROM names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
-  const remove = db.prepare("DELETE FROM records WHERE seq = ?")
+  const free = db.prepare("DELETE FROM outlive_names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
+  const remove = db.prepare("DELETE FROM outlive_records WHERE seq = ?")
   return function* (queue) {
     let count = 0
     while (true) {
@@ -65,17 +65,17 @@ export const makePrune = (
   ledger: Ledger,
 ): ((now: number, deadBefore: number, limit: number) => Steps<number>) => {
   const due = (condition: string) =>
-    db.prepare(`SELECT seq, token, state FROM records WHERE ${condition} ORDER BY prune_at LIMIT ?`)
+    db.prepare(`SELECT seq, token, state FROM outlive_records WHERE ${condition} ORDER BY prune_at LIMIT ?`)
   const succeeded = due("state = 2 AND prune_at <= ?")
   const cancelled = due("state = 3 AND prune_at <= ?")
   const dead = due("state = 4 AND prune_at < ?")
-  const remove = db.prepare("DELETE FROM records WHERE seq = ?")
+  const remove = db.prepare("DELETE FROM outlive_records WHERE seq = ?")
   const names = db.prepare(
-    `DELETE FROM names WHERE (queue, name) IN
-       (SELECT queue, name FROM names WHERE until <= ? ORDER BY until LIMIT ?)`,
+    `DELETE FROM outlive_names WHERE (queue, name) IN
+       (SELECT queue, name FROM outlive_names WHERE until <= ? ORDER BY until LIMIT ?)`,
   )
   const workers = db.prepare(
-    "DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE until <= ? ORDER BY until LIMIT ?)",
+    "DELETE FROM outlive_workers WHERE id IN (SELECT id FROM outlive_workers WHERE until <= ? ORDER BY until LIMIT ?)",
   )
   /** `some` deletes at most as many as it is told and says how many there were. */
   const inStrides = function* (limit: number, some: (most: number) => number): Steps<number> {

@@ -16,7 +16,7 @@ export const makeExtend = (
   db: DatabaseSync,
 ): ((leases: ReadonlyArray<Lease>, until: number) => ReadonlyArray<ExtendOutcome>) => {
   const extend = db.prepare(
-    "UPDATE records SET lease_until = ? WHERE id = ? AND state = 1 AND token = ? RETURNING cancel_requested",
+    "UPDATE outlive_records SET lease_until = ? WHERE id = ? AND state = 1 AND token = ? RETURNING cancel_requested",
   )
   return (leases, until) =>
     leases.map(({ id, token }) => {
@@ -32,7 +32,7 @@ export const makeSettle = (
   executed: Executed,
   progress: Progress,
 ): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
-  const hold = db.prepare(`SELECT ${heldColumns} FROM records WHERE id = ? AND state = 1 AND token = ?`)
+  const hold = db.prepare(`SELECT ${heldColumns} FROM outlive_records WHERE id = ? AND state = 1 AND token = ?`)
   hold.setReturnArrays(true)
 
   const apply = (record: Held, settlement: Settlement, now: number) => {

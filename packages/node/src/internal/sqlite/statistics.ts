@@ -19,7 +19,7 @@ export const makeStatistics = (
 ): ((queue: string, now: number) => QueueStatistics) => {
   const countWaiting = db.prepare(
     `SELECT count(*) AS waiting, coalesce(sum(eta <= ?), 0) AS ready, min(eta) AS oldest
-     FROM records INDEXED BY waiting WHERE state = 0 AND queue = ?`,
+     FROM outlive_records INDEXED BY outlive_waiting WHERE state = 0 AND queue = ?`,
   )
   return (queue, now) => {
     const { oldest, ready, waiting } = countWaiting.get(now, queue) as unknown as WaitingRow

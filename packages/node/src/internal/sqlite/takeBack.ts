@@ -19,19 +19,19 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
   // From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
   const expiredLeases = db.prepare(
     `WITH RECURSIVE running (queue) AS (
-       SELECT min(queue) FROM records WHERE state = 1
+       SELECT min(queue) FROM outlive_records WHERE state = 1
        UNION ALL
-       SELECT (SELECT min(queue) FROM records WHERE state = 1 AND queue > running.queue) FROM running
+       SELECT (SELECT min(queue) FROM outlive_records WHERE state = 1 AND queue > running.queue) FROM running
        WHERE running.queue IS NOT NULL
      )
      SELECT ${heldColumns}, worker, crashes, max_crashes
-     FROM running CROSS JOIN records ON state = 1 AND records.queue = running.queue AND lease_until <= ?
+     FROM running CROSS JOIN outlive_records ON state = 1 AND outlive_records.queue = running.queue AND lease_until <= ?
      WHERE running.queue IS NOT NULL LIMIT ${most}`,
   )
   expiredLeases.setReturnArrays(true)
-  const crash = db.prepare("UPDATE records SET crashes = crashes + 1 WHERE seq = ?")
+  const crash = db.prepare("UPDATE outlive_records SET crashes = crashes + 1 WHERE seq = ?")
   const expired = db.prepare(
-    `SELECT ${heldColumns} FROM records INDEXED BY expiring
+    `SELECT ${heldColumns} FROM outlive_records INDEXED BY outlive_expiring
      WHERE state = 0 AND first_attempt_at IS NULL AND expires_at <= ? LIMIT ${most}`,
   )
   expired.setReturnArrays(true)

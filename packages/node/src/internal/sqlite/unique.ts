@@ -21,11 +21,11 @@ export interface Keys {
 }
 
 export const makeKeys = (db: DatabaseSync): Keys => {
-  const holder = db.prepare("SELECT id FROM records WHERE task = ? AND unique_key = ? AND holds_key = 1")
+  const holder = db.prepare("SELECT id FROM outlive_records WHERE task = ? AND unique_key = ? AND holds_key = 1")
   const move = db.prepare(
-    "UPDATE records SET holds_key = NULL WHERE seq = ? AND holds_key = 1 AND (unique_while >> state) & 1 = 0",
+    "UPDATE outlive_records SET holds_key = NULL WHERE seq = ? AND holds_key = 1 AND (unique_while >> state) & 1 = 0",
   )
-  const takeAgain = db.prepare("UPDATE OR IGNORE records SET holds_key = 1 WHERE seq = ?")
+  const takeAgain = db.prepare("UPDATE OR IGNORE outlive_records SET holds_key = 1 WHERE seq = ?")
   return {
     holder: (task, key) => (holder.get(task, key) as { readonly id: TaskId } | undefined)?.id,
     moved: (seq) => {

@@ -17,9 +17,9 @@ const fromText = (text: string): WorkerInfo => {
 }
 
 export const makeWorkers = (db: DatabaseSync): Workers => {
-  const announce = db.prepare("INSERT OR REPLACE INTO workers (id, until, info) VALUES (?, ?, ?)")
-  const withdraw = db.prepare("DELETE FROM workers WHERE id = ?")
-  const list = db.prepare("SELECT info FROM workers WHERE until > ? ORDER BY id")
+  const announce = db.prepare("INSERT OR REPLACE INTO outlive_workers (id, until, info) VALUES (?, ?, ?)")
+  const withdraw = db.prepare("DELETE FROM outlive_workers WHERE id = ?")
+  const list = db.prepare("SELECT info FROM outlive_workers WHERE until > ? ORDER BY id")
   return {
     announce: (worker, until) => {
       announce.run(worker.id, until, JSON.stringify(worker))
