@@ -7,6 +7,7 @@ import * as Task from "@outlive/deferred/Task"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
 import type { TaskFailure } from "@outlive/deferred/TaskFailure"
 import { TaskId } from "@outlive/deferred/TaskId"
+import type { PushAuthenticator } from "@outlive/node/PushAuthenticator"
 import * as PushDelivery from "@outlive/node/PushDelivery"
 import * as PushHandler from "@outlive/node/PushHandler"
 import * as PushKeys from "@outlive/node/PushKeys"
@@ -160,13 +161,17 @@ export const port = Effect.map(HttpServer.HttpServer, ({ address }) =>
 const Backend = Instance.layerBackend({ id: "here" })
 
 /** The endpoint, its server and its instance. */
-export const endpoint = (handle: Handle, options?: Partial<PushHandler.Options<[typeof Act]>>) =>
+export const endpoint = (
+  handle: Handle,
+  options?: Partial<PushHandler.Options<[typeof Act]>>,
+  authenticator: Layer.Layer<PushAuthenticator> = PushSignature.layer().pipe(Layer.provide(Keys)),
+) =>
   HttpRouter.serve(PushHandler.layer({ tasks: [Act], ...options }), {
     disableLogger: true,
     disableListenLog: true,
   }).pipe(
     Layer.provide(Act.toLayer(handle)),
-    Layer.provide(PushSignature.layer().pipe(Layer.provide(Keys))),
+    Layer.provide(authenticator),
     Layer.provideMerge(NodeHttpServer.layerTest),
     Layer.provideMerge(Backend),
   )

@@ -2,13 +2,11 @@
  * The way of a request in, the same for all endpoints that strangers can reach: who sent it, before anything else; then
  * whether there is room; then its form; and only then its body, within bounds of size and time.
  */
-import * as ByteSize from "effect/ByteSize"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
-import type * as HttpServerError from "effect/http/HttpServerError"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Stream from "effect/Stream"
 import * as PushAnswer from "../../PushAnswer.ts"
 import { NotAuthentic, type PushAuthenticator, type Sender } from "../../PushAuthenticator.ts"
 import { digestOf } from "../../PushSignature.ts"
@@ -69,21 +67,28 @@ export const readBody = (
       return yield* Effect.fail(new Refused(415, { "accept-encoding": "identity" }))
     }
     if (Number(request.headers["content-length"] ?? 0) > bodyLimit) return yield* Effect.fail(new Refused(413))
-    const body = yield* request.arrayBuffer.pipe(
-      Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(bodyLimit)),
-      Effect.mapError((error) => new Refused(statusOf(error))),
-      Effect.timeoutOrElse({
-        duration: Duration.millis(bodyTimeout),
-        orElse: () => Effect.fail(new Refused(408)),
-      }),
-    )
-    const bytes = new Uint8Array(body)
+    const bytes = yield* Effect.timeoutOrElse(collect(request, bodyLimit), {
+      duration: Duration.millis(bodyTimeout),
+      orElse: () => Effect.fail(new Refused(408)),
+    })
     if (sender.digest !== undefined && sender.digest !== digestOf(bytes)) {
       return yield* Effect.fail(forbid(refusals, new NotAuthentic({ reason: "wrongBody" })))
     }
     return bytes
   })
 
-/** A body that breaks off or is not what its head says. */
-const statusOf = ({ reason }: HttpServerError.HttpServerError): number =>
-  reason._tag === "RequestParseError" && reason.reason === "BodyTooLarge" ? 413 : 400
+/** Not `arrayBuffer`: interrupted, that one cuts the connection, and who was too slow is to be told so. */
+const collect = (request: HttpServerRequest.HttpServerRequest, limit: number): Effect.Effect<Uint8Array, Refused> =>
+  Effect.suspend(() => {
+    const chunks: Array<Uint8Array> = []
+    let size = 0
+    return Stream.runForEach(request.stream, (chunk) => {
+      size += chunk.length
+      chunks.push(chunk)
+      return size > limit ? Effect.fail(new Refused(413)) : Effect.void
+    }).pipe(
+      Effect.map((): Uint8Array => Buffer.concat(chunks)),
+      // It breaks off, or is not what its head says.
+      Effect.mapError((error) => (error instanceof Refused ? error : new Refused(400))),
+    )
+  })
