@@ -29,7 +29,7 @@ export type DeferOptions = When & {
   readonly queue?: string | undefined
   /** Higher first; any finite number, default the task's. */
   readonly priority?: number | undefined
-  /** Carried to the handler; text values. Names that start with `outlive-`, `x-appengine-` or `x-cloudtasks-` are reserved. */
+  /** Carried to the handler; text values, at most 65,536 characters in all. Names that start with `outlive-`, `x-appengine-` or `x-cloudtasks-` are reserved. */
   readonly headers?: Readonly<Record<string, string>> | undefined
   /**
    * Another unique key than the task's, or none. While a record of the task holds it, `defer` gives that record (its

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import { toMillis } from "./internal/millis.ts"
 
 const TypeId = "~outlive/deferred/RetryPolicy"
 
@@ -83,7 +84,6 @@ export interface LimitOptions {
   readonly jitter?: Jitter | undefined
 }
 
-const toMillis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
 const limitsOf = (options: LimitOptions | undefined, jitter: Jitter): Limits => ({
   maxAttempts: options?.maxAttempts,
   maxAge: options?.maxAge === undefined ? undefined : toMillis(options.maxAge),

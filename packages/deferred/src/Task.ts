@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -21,6 +21,7 @@ import {
   type UniqueStates,
 } from "./DeferOptions.ts"
 import { defer, deferAll, uniqueWhile } from "./internal/defer.ts"
+import { toMillis } from "./internal/millis.ts"
 import { loadPayload } from "./internal/payloads.ts"
 import { runInline } from "./internal/runInline.ts"
 import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
@@ -355,11 +356,7 @@ const check = (task: string, settings: Settings): void => {
 }
 
 const millis = (input: Duration.Input | undefined): number | undefined =>
-  input === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(input))
+  input === undefined ? undefined : toMillis(input)
 
 const keepMillis = (keep: Duration.Input | "none" | "forever"): number =>
-  keep === "none"
-    ? 0
-    : keep === "forever"
-      ? Number.POSITIVE_INFINITY
-      : Duration.toMillis(Duration.fromInputUnsafe(keep))
+  keep === "none" ? 0 : keep === "forever" ? Number.POSITIVE_INFINITY : toMillis(keep)

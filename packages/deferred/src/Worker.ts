@@ -8,7 +8,9 @@ import * as Instance from "@outlive/core/Instance"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { toMillis } from "./internal/millis.ts"
 import { type Drained, makeCrew } from "./internal/worker/crew.ts"
 import type * as Task from "./Task.ts"
 import { isTaskGroup, type TaskGroup } from "./TaskGroup.ts"
@@ -47,6 +49,20 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<Readon
   readonly keepDead?: Duration.Input | undefined
   /** For ledgers and logs. Default: the instance's id. */
   readonly id?: string | undefined
+}
+
+/**
+ * An option of a worker is out of its bounds: `field` is its name. Thrown as a defect where the worker is made.
+ *
+ * @since 0.1.0
+ */
+export class InvalidWorkerOptions extends Schema.TaggedError<InvalidWorkerOptions>()("InvalidWorkerOptions", {
+  field: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `worker: option ${this.field} ${this.reason}`
+  }
 }
 
 /**
@@ -121,6 +137,8 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
   TaskQueue | Instance.Instance | Task.HandlersOf<Tasks[number]> | Scope.Scope
 > =>
   Effect.gen(function* () {
+    const invalid = problemOf(options)
+    if (invalid !== undefined) return yield* Effect.die(invalid)
     yield* Instance.requireBackend
     const instance = yield* Instance.Instance
     const queue = yield* TaskQueue
@@ -151,6 +169,32 @@ const nothingToClaim = (driver: string): TaskQueueError =>
     isRetryable: false,
     reason: "NotSupported",
   })
+
+const problemOf = (
+  options: Options<ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>,
+): InvalidWorkerOptions | undefined => {
+  const { concurrency, drainTimeout, keepDead, lease, pollInterval, prefetch, pruneEvery, queues } = options
+  const refuse = (field: string, reason: string) => new InvalidWorkerOptions({ field, reason })
+  const slots = { concurrency, ...Object.fromEntries(Object.entries(queues ?? {}).map(slotsOf)) }
+  for (const [field, count] of Object.entries(slots)) {
+    if (count !== undefined && !(Number.isInteger(count) && count >= 1))
+      return refuse(field, `must be 1, 2, ..., and is ${count}`)
+  }
+  if (prefetch !== undefined && !(prefetch >= 0)) return refuse("prefetch", `must not be negative, and is ${prefetch}`)
+  for (const [field, input] of Object.entries({ lease, pollInterval, pruneEvery })) {
+    if (input === undefined) continue
+    const millis = toMillis(input)
+    if (!(millis > 0 && Number.isFinite(millis))) return refuse(field, "must be a finite time above 0")
+  }
+  for (const [field, input] of Object.entries({ drainTimeout, keepDead })) {
+    if (input !== undefined && !(toMillis(input) >= 0)) return refuse(field, "must be a time, and not negative")
+  }
+  if (options.tasks.length === 0) return refuse("tasks", "must name at least one task")
+  return undefined
+}
+
+const slotsOf = ([queue, { concurrency }]: readonly [string, { readonly concurrency?: number | undefined }]) =>
+  [`queues.${queue}.concurrency`, concurrency] as const
 
 const isIdle = ({ finished, interrupted, returned, unsettled }: Drained): boolean =>
   finished + interrupted + returned + unsettled === 0

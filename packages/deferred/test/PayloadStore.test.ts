@@ -71,6 +71,15 @@ describe("PayloadStore", () => {
     }).pipe(Effect.provide(Layer.provide(memory, PayloadStore.layerMemory({ limit: 150 })))),
   )
 
+  it.effect("puts nothing for a call that is refused for another of its payloads", () =>
+    Effect.gen(function* () {
+      const tooLarge = { text: "x".repeat(1000) }
+      const error = yield* Effect.flip(withLimit(Import.deferAll([large, tooLarge])))
+      assert.strictEqual(error._tag, "PayloadTooLarge")
+      assert.deepStrictEqual(yield* refsOf, [])
+    }).pipe(Effect.provide(Layer.provide(memory, PayloadStore.layerMemory({ limit: 500 })))),
+  )
+
   it.effect("keeps no body of a record that the queue did not take", () =>
     Effect.gen(function* () {
       const { id } = yield* withLimit(Import.defer(large, { name: "once" }))

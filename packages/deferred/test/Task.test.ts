@@ -61,6 +61,10 @@ describe("Task.defer", () => {
     ["delay", { delay: "31 days" }],
     ["delay", { delay: Duration.infinity }],
     ["eta", { eta: DateTime.makeUnsafe(31 * 86_400_000) }],
+    ["delay", { delay: Number.NaN }],
+    ["delay", { delay: "NaN seconds" as never }],
+    ["tombstone", { name: "x", tombstone: Number.NaN }],
+    ["expires", { expires: Number.NaN }],
     ["timeout", { timeout: 0 }],
     ["timeout", { timeout: Duration.infinity }],
     ["expires", { expires: 0 }],
@@ -72,6 +76,8 @@ describe("Task.defer", () => {
     ["headers", { headers: { "X-AppEngine-TaskName": "x" } }],
     ["headers", { headers: { "outlive-attempt": "1" } }],
     ["headers", { headers: { n: 1 as never } }],
+    ["headers", { headers: { n: "x".repeat(65_537) } }],
+    ["retry.minBackoff", { retry: RetryPolicy.appEngine({ minBackoff: Number.NaN }) }],
     ["delay", { delay: 1, eta: DateTime.makeUnsafe(0) } as never],
   ] as const)("refuses an invalid %s: %o", ([field, options]) =>
     Effect.gen(function* () {
@@ -210,6 +216,7 @@ describe("Task.make", () => {
     ["priority", () => Task.make("T", { priority: Number.NaN })],
     ["timeout", () => Task.make("T", { timeout: 0 })],
     ["lease", () => Task.make("T", { lease: Duration.infinity })],
+    ["keep", () => Task.make("T", { keep: Number.NaN })],
     ["maxCrashes", () => Task.make("T", { maxCrashes: -1 })],
     ["retry.delay", () => Task.make("T", { retry: RetryPolicy.fixed(Duration.infinity) })],
     ["retry.Gone.maxAge", () => Task.make("T", { error: Gone, retry: { Gone: RetryPolicy.fixed(1, { maxAge: 0 }) } })],

@@ -144,3 +144,28 @@ describe("worker health", () => {
     }),
   )
 })
+
+describe("worker options", () => {
+  it.effect.each([
+    ["concurrency", { concurrency: 0 }],
+    ["concurrency", { concurrency: Number.NaN }],
+    ["queues.jobs.concurrency", { queues: { jobs: { concurrency: 1.5 } } }],
+    ["prefetch", { prefetch: -1 }],
+    ["lease", { lease: 0 }],
+    ["lease", { lease: Number.NaN }],
+    ["pollInterval", { pollInterval: "infinity" as never }],
+    ["drainTimeout", { drainTimeout: Number.NaN }],
+  ] as const)("refuse an invalid %s: %o", ([field, options]) =>
+    Effect.gen(function* () {
+      const exit = yield* Effect.exit(Effect.scoped(Worker.make({ tasks: [Work], ...options })))
+      assert.include(String(exit), `option ${field} must`)
+    }).pipe(
+      Effect.provide(
+        Layer.provideMerge(
+          Work.toLayer(() => Effect.void),
+          base,
+        ),
+      ),
+    ),
+  )
+})

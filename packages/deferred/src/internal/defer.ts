@@ -26,13 +26,18 @@ import type * as Task from "../Task.ts"
 import { type EnqueueOutcome, TaskQueue, type TaskQueueError } from "../TaskQueue.ts"
 import type { NewRecord, Unique, UniqueWhile } from "../TaskRecord.ts"
 import { flatMapAtOnce, successAtOnce } from "./atOnce.ts"
-import { discard, storeApart } from "./payloads.ts"
+import { toMillis } from "./millis.ts"
+import { discard, storeApart, tooLarge } from "./payloads.ts"
 import { makeRef } from "./taskRef.ts"
 
 export const defer = (task: Task.Any, input: unknown, options: DeferOptions) =>
   Effect.contextWith((context: Context.Context<TaskQueue>) => {
     const deferrer = deferrerOf(context, task)
-    return flatMapAtOnce(toRecord(deferrer, input, options), (record) => enqueue(deferrer, record))
+    return flatMapAtOnce(toRecord(deferrer, input, options), (made) =>
+      flatMapAtOnce(storeApart(deferrer.queue, made, deferrer.payloadLimit, deferrer.now), (record) =>
+        enqueue(deferrer, record),
+      ),
+    )
   })
 
 const enqueue = (deferrer: Deferrer, record: NewRecord) => {
@@ -51,12 +56,19 @@ export const deferAll = Effect.fnUntraced(function* (
   optionsOf: (input: unknown, index: number) => DeferOptions,
 ) {
   const deferrer = deferrerOf(yield* Effect.context<TaskQueue>(), task)
-  const { now, queue } = deferrer
-  const records: Array<NewRecord> = []
+  const { now, payloadLimit, queue } = deferrer
+  const made: Array<NewRecord> = []
   for (const input of inputs) {
-    const record = toRecord(deferrer, input, optionsOf(input, records.length))
-    const made = successAtOnce(record)
-    records.push(made === undefined ? yield* record : made.value)
+    const record = toRecord(deferrer, input, optionsOf(input, made.length))
+    const atOnce = successAtOnce(record)
+    made.push(atOnce === undefined ? yield* record : atOnce.value)
+  }
+  // Not before all of them are known to be good: nothing is put for a call that is refused.
+  const records: Array<NewRecord> = []
+  for (const each of made) {
+    const record = storeApart(queue, each, payloadLimit, now)
+    const atOnce = successAtOnce(record)
+    records.push(atOnce === undefined ? yield* record : atOnce.value)
   }
   const outcomes = yield* queue.enqueue({ records, now })
   const unused = records.filter((record, index) => isUnused(record, outcomes[index]))
@@ -147,7 +159,8 @@ const checkedRecord = (
         keep,
         ...checked,
       }
-      return storeApart(queue, record, deferrer.payloadLimit, now)
+      const error = tooLarge(queue, record, deferrer.payloadLimit)
+      return error === undefined ? Effect.succeed(record) : Effect.fail(error)
     })
   })
 }
@@ -221,11 +234,15 @@ const check = (task: Task.Any, options: DeferOptions, now: number, maxDelay: num
   const expires = options.expires === undefined ? undefined : toMillis(options.expires)
   if (expires !== undefined && !(expires > 0 && Number.isFinite(expires)))
     return invalid("expires", "must be a finite time above 0")
+  let size = 0
   for (const [name, value] of Object.entries(options.headers ?? noHeaders)) {
     if (/^(outlive-|x-appengine-|x-cloudtasks-)/i.test(name))
       return invalid("headers", `must not hold the reserved name ${quote(name)}`)
     if (typeof value !== "string") return invalid("headers", `must hold texts, and ${quote(name)} is not one`)
+    size += name.length + value.length
   }
+  if (size > maxHeaders)
+    return invalid("headers", `must have at most ${maxHeaders} characters in all, and have ${size}`)
   return {
     queue,
     priority,
@@ -266,8 +283,10 @@ const deferredRef = (queue: TaskQueue["Service"], task: Task.Any, outcome: Enque
   return makeRef(queue, task, outcome.id, outcome._tag)
 }
 
+/** Characters: headers stay in the record, whatever becomes of a large payload. */
+const maxHeaders = 65_536
+
 /** App Engine's (Q14). */
 const nineDays = 777_600_000
 
-const toMillis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
 const quote = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)

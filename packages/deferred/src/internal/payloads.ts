@@ -29,23 +29,29 @@ export const sizeOf = (text: string): number => {
   return size
 }
 
-/** The record as it is enqueued: with its payload, or with a reference to it in the store. */
+/** Whether a payload has to be stored apart; no character has more than three bytes a unit: most need no counting. */
+const isLarge = (payload: string, limit: number): boolean => payload.length * 3 > limit && sizeOf(payload) > limit
+
+/** Why a record can be stored nowhere. */
+export const tooLarge = (
+  queue: Queue,
+  { payload, task }: NewRecord,
+  payloadLimit: number,
+): PayloadTooLarge | undefined => {
+  const limit = queue.payloads === undefined ? payloadLimit : Math.max(payloadLimit, queue.payloads.limit)
+  return isLarge(payload, limit) ? new PayloadTooLarge({ task, size: sizeOf(payload), limit }) : undefined
+}
+
+/** The record as it is enqueued: with its payload, or with a reference to it in the store. It is not too large. */
 export const storeApart = (
   queue: Queue,
   record: NewRecord,
   payloadLimit: number,
   now: number,
-): Effect.Effect<NewRecord, PayloadTooLarge | TaskQueueError> => {
-  const { id, payload, task } = record
-  // No character has more than three bytes a unit: most payloads need no counting.
-  if (payload.length * 3 <= payloadLimit) return Effect.succeed(record)
-  const size = sizeOf(payload)
-  if (size <= payloadLimit) return Effect.succeed(record)
-  const store = queue.payloads
-  if (store === undefined || size > store.limit) {
-    return Effect.fail(new PayloadTooLarge({ task, size, limit: store?.limit ?? payloadLimit }))
-  }
-  return store
+): Effect.Effect<NewRecord, TaskQueueError> => {
+  const { id, payload } = record
+  if (queue.payloads === undefined || !isLarge(payload, payloadLimit)) return Effect.succeed(record)
+  return queue.payloads
     .put({ ref: id, body: payload, now })
     .pipe(Effect.as({ ...record, payload: "", payloadRef: id }), Effect.mapError(failed))
 }

@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
@@ -16,6 +15,7 @@ import * as TaskHandler from "../../TaskHandler.ts"
 import type { Change, ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
 import type { Options } from "../../Worker.ts"
 import type { WorkerInfo } from "../../WorkerInfo.ts"
+import { toMillis } from "../millis.ts"
 import { type Known, runAttempt, type Slot } from "./attempt.ts"
 import { type Lane, makeClaims } from "./claims.ts"
 import { heartbeats } from "./heartbeats.ts"
@@ -41,7 +41,7 @@ export const makeCrew = Effect.fnUntraced(function* (
 ) {
   const known = yield* knownTasks(options.tasks)
   const lanes = lanesOf(options)
-  const lease = millis(options.lease ?? "30 seconds")
+  const lease = toMillis(options.lease ?? "30 seconds")
   const concurrencies = [...lanes.values()].reduce((sum, lane) => Math.max(sum, lane.concurrency), 1)
   const slots = new Set<Slot>()
   const idle = yield* Latch.make(true)
@@ -142,7 +142,7 @@ export const makeCrew = Effect.fnUntraced(function* (
     params,
     prefetch: options.prefetch ?? concurrencies * 10,
     answers,
-    pollInterval: millis(options.pollInterval ?? (queue.capabilities.listens ? "10 seconds" : "1 second")),
+    pollInterval: toMillis(options.pollInterval ?? (queue.capabilities.listens ? "10 seconds" : "1 second")),
     dispatch,
   })
   const noticed = (change: Change) => {
@@ -255,5 +255,3 @@ const lanesOf = (options: Options<ReadonlyArray<Task.Any>>): ReadonlyMap<string,
     ]),
   )
 }
-
-const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
