@@ -96,6 +96,8 @@ export const make = Effect.fnUntraced(function* (
       uniqueKeys: true,
     },
     payloads: makePayloads(calls),
+    transaction: calls.transaction,
+    inTransaction: calls.isInTransaction,
     enqueue: yield* makeEnqueue(calls, by),
     claim: makeClaim(calls, by, keeps),
     extend: yield* makeExtend(calls),

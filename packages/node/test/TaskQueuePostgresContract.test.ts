@@ -5,9 +5,10 @@ import * as TaskQueueModel from "@outlive/deferred/testing/TaskQueueModel"
 import * as TaskQueueTest from "@outlive/deferred/testing/TaskQueueTest"
 import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
 import { Effect, Layer, ManagedRuntime } from "effect"
-import { freshSchema, isMissing, useDatabase } from "./postgres/database.ts"
+import { isMissing, useDatabase } from "./postgres/database.ts"
+import { newSchema } from "./postgres/records.ts"
 
-const schema = freshSchema()
+const schema = newSchema()
 const { client } = useDatabase()
 // One pool of connections for the file: the tests build only the driver anew.
 const runtime = ManagedRuntime.make(client)

@@ -2,7 +2,6 @@
  * A database for a test file: `DATABASE_URL`, or a server that is started for the file before its first test and is gone
  * after its last.
  */
-import { randomUUID } from "node:crypto"
 import { PgClient } from "@effect/sql-pg"
 import { afterAll, beforeAll } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
@@ -13,9 +12,6 @@ const given = process.env.DATABASE_URL
 /** Whether the tests of a file have to be left out, which is said aloud. */
 export const isMissing: boolean = given === undefined && whyNoServer !== undefined
 if (isMissing) console.warn(`\nTESTS AGAINST POSTGRES ARE LEFT OUT: ${whyNoServer}\n`)
-
-/** A schema of its own for a test file, or for whatever else must not meet others. */
-export const freshSchema = (): string => `outlive_${randomUUID().replaceAll("-", "").slice(0, 16)}`
 
 export interface Database {
   readonly url: () => string

@@ -16,6 +16,8 @@ export interface Calls {
   readonly schema: string
   /** Whether the caller is in a transaction of this client. */
   readonly isInTransaction: Effect.Effect<boolean>
+  /** Runs an effect in a transaction, which calls inside it join. */
+  readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | TaskQueueError, R>
   /** Runs one statement and gives its rows; again when the server undid it for the sake of another's. */
   readonly run: (
     operation: string,
@@ -70,9 +72,22 @@ export const makeCalls = (options: {
   return {
     schema: quoted(schema),
     isInTransaction,
+    transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.mapError(
+        sql.withTransaction(Effect.mapError(effect, (error) => new Own(error))),
+        (error: Own<E> | SqlError) => (error instanceof Own ? error.error : failure("transaction", schema, error)),
+      ),
     run,
     one: (operation, text, parameters) => Effect.map(run(operation, text, parameters), ([row]) => row ?? []),
     publish: (changes) => (changes.length === 0 ? Effect.void : sql.afterCommit(Effect.sync(() => publish(changes)))),
+  }
+}
+
+/** What failed in a transaction, told from the failure of the transaction, which may be of the same class. */
+class Own<E> {
+  readonly error: E
+  constructor(error: E) {
+    this.error = error
   }
 }
 

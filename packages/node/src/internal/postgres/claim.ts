@@ -62,8 +62,8 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
     const said = rows.at(-1) ?? []
     const get = (name: string) => said[place[name]!]
     yield* calls.publish(changesOf({ waiting: get("waiting_queues"), ended: get("ended_ids") }))
-    if (takesBack) heads.tookBack(get("took_back_in") as number)
-    const walkedIn = get("walked_in") as ReadonlyArray<number | null> | null
+    if (takesBack) heads.tookBack(Number(get("took_back_pages")))
+    const walkedPages = get("walked_pages") as ReadonlyArray<bigint | null>
     const runQueues = (get("run_queue") ?? []) as ReadonlyArray<number>
     const lists = runNames.map((name) => get(`run_${name}`) as Row)
     queues.forEach(({ name }, index) => {
@@ -72,7 +72,7 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
         tasks,
         name,
         at.map((run) => lists.map((values) => values[run]) as unknown as Run),
-        walkedIn?.[index] ?? undefined,
+        known[index] === undefined ? Number(walkedPages[index] ?? 0) : undefined,
       )
     })
     const counts = get("counts") as ReadonlyArray<bigint>

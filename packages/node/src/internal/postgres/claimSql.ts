@@ -11,14 +11,18 @@ const runs = (prefix: string) => runNames.map((name) => `${prefix}${name}`)
 const into = (prefix: string): string =>
   `SELECT ${runNames.map((name) => `array_agg(run.${name})`).join(", ")} INTO ${runs(prefix).join(", ")}`
 
+/** How many pages of an index this transaction has looked at so far. */
+const pagesOf = (schema: string, index: string): string =>
+  `pg_stat_get_xact_blocks_fetched('${schema}.${index}'::regclass)`
+
 /** What a claim says besides the records, in its last row. */
 export const answer: ReadonlyArray<readonly [name: string, type: string]> = [
   ["next_at", "double precision"],
   ["waiting_queues", "text[]"],
   ["ended_ids", "uuid[]"],
-  // How long it took to look for leases that expired, and for the heads of each queue, in milliseconds.
-  ["took_back_in", "double precision"],
-  ["walked_in", "double precision[]"],
+  // How many pages of the index were looked at for leases that expired, and for the heads of each queue.
+  ["took_back_pages", "bigint"],
+  ["walked_pages", "bigint[]"],
   ["counts", "bigint[]"],
   // What is known of heads now; `run_queue` is the queue's place from 1.
   ["run_queue", "integer[]"],
@@ -105,16 +109,15 @@ END`,
   token_at double precision;
   eta_at double precision;
   earliest double precision;
-  -- How long looking takes is a matter of the machine, not of anybody's clock.
-  began timestamptz;
+  pages bigint;
   ${runLists("v_").join(";\n  ")};
 BEGIN
-  walked_in := array_fill(NULL::double precision, ARRAY[cardinality(p_queues)]);
+  walked_pages := array_fill(NULL::bigint, ARRAY[cardinality(p_queues)]);
   IF p_take_back THEN
-    began := clock_timestamp();
+    pages := ${pagesOf(schema, "running")};
     SELECT t.waiting, t.ended, t.queues, t.leases INTO waiting_queues, ended_ids, lease_queues, leases
     FROM ${schema}.take_back(p_now, p_by) t;
-    took_back_in := extract(epoch FROM clock_timestamp() - began) * 1000;
+    took_back_pages := ${pagesOf(schema, "running")} - pages;
   END IF;
   -- Limits hold over all claims: those of one queue come one after the other.
   IF EXISTS (SELECT FROM ${schema}.queues WHERE queue = ANY (p_queues)
@@ -146,9 +149,9 @@ BEGIN
     -- Nothing will start by itself: nothing need be known of what waits.
     IF token_at IS NOT NULL AND slots >= 1 THEN
       IF p_walk[i] THEN
-        began := clock_timestamp();
+        pages := ${pagesOf(schema, "waiting")};
         ${into("v_")} FROM ${schema}.runs(p_queues[i], p_tasks, p_versions, p_targets) AS run;
-        walked_in[i] := extract(epoch FROM clock_timestamp() - began) * 1000;
+        walked_pages[i] := ${pagesOf(schema, "waiting")} - pages;
       ELSE
         ${into("v_")} FROM unnest(p_run_queue, ${runs("p_run_").join(", ")}) AS run (queue, ${runNames.join(", ")})
         WHERE run.queue = i;

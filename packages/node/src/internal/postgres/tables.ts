@@ -21,7 +21,7 @@ export const lane = `queue, task, (coalesce(target, '')), version, (-priority), 
 export const tables = (schema: string): ReadonlyArray<string> => [
   `CREATE TABLE ${schema}.records (
     seq bigint GENERATED ALWAYS AS IDENTITY,
-    priority double precision NOT NULL,
+    priority double precision NOT NULL CHECK (priority > '-Infinity' AND priority < 'Infinity'),
     eta double precision NOT NULL,
     version double precision NOT NULL,
     keep double precision NOT NULL,
