@@ -93,6 +93,22 @@ export class UnknownTask extends Schema.TaggedError<UnknownTask>()("UnknownTask"
 }
 
 /**
+ * Somebody else ran the record and found it dead: who only passed it on fails the attempt with it. It has the tag and the
+ * message of the error over there.
+ *
+ * @since 0.1.0
+ */
+export class DeadElsewhere extends Error {
+  readonly _tag: string
+  readonly reason: DeadReason
+  constructor(options: { readonly reason: DeadReason; readonly tag: string; readonly message: string }) {
+    super(options.message)
+    this._tag = options.tag
+    this.reason = options.reason
+  }
+}
+
+/**
  * An error that has this property, with milliseconds in it, asks for a pause: its record is tried again by its policy, and
  * not before then. For errors that stand for somebody's `Retry-After`.
  *
@@ -138,6 +154,7 @@ export const fromExit = (
     if (error instanceof PermanentTaskFailure) return { _tag: "Dead", reason: "PermanentFailure", error }
     if (error instanceof Undecodable) return { _tag: "Dead", reason: "Undecodable", error }
     if (error instanceof UnknownTask) return { _tag: "Dead", reason: "UnknownTask", error }
+    if (error instanceof DeadElsewhere) return { _tag: "Dead", reason: error.reason, error }
     if (error instanceof PayloadMissing) return { _tag: "Dead", reason: "PayloadMissing", error }
   }
   const defect = cause.reasons.find(Cause.isDieReason)

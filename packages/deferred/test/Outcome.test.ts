@@ -45,6 +45,12 @@ describe("Outcome.fromExit", () => {
     ["times out", Exit.fail(timeout), undefined, "Retry timeout"],
     ["has an undecodable payload", Exit.fail(new Outcome.Undecodable({ message: "?" })), undefined, "Dead Undecodable"],
     ["is not known", Exit.fail(new Outcome.UnknownTask({ task: "Odd" })), undefined, "Dead UnknownTask"],
+    [
+      "was found dead elsewhere",
+      Exit.fail(new Outcome.DeadElsewhere({ reason: "PayloadMissing", tag: "Odd", message: "gone" })),
+      undefined,
+      "Dead PayloadMissing",
+    ],
     ["dies", Exit.die(boom), undefined, "Retry defect"],
     ["interrupts itself", Exit.failCause(interrupted), undefined, "Retry defect"],
     ["fails with an empty cause", Exit.failCause(Cause.empty), undefined, "Retry defect"],
