@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { Progress } from "../TaskContext.ts"
 import type { TaskId } from "../TaskId.ts"
-import type { Change, TaskQueue } from "../TaskQueue.ts"
+import { type Change, type TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { TaskRecord } from "../TaskRecord.ts"
 
 const lookEvery = "1 second"
@@ -14,7 +14,8 @@ export const progressOf = <E>(
   queue: TaskQueue["Service"],
   id: TaskId,
   record: Effect.Effect<TaskRecord, E>,
-): Stream.Stream<Progress, E> => {
+): Stream.Stream<Progress, E | TaskQueueError> => {
+  if (!queue.capabilities.results) return Stream.fail(noProgress(queue.name))
   const concerns = (change: Change): boolean =>
     change._tag === "Elsewhere" || ((change._tag === "Progress" || change._tag === "Ended") && change.ids.includes(id))
   return Stream.unwrap(
@@ -33,3 +34,12 @@ export const progressOf = <E>(
     }),
   )
 }
+
+/** A record that is gone when it has ended would otherwise be watched in silence, and then not be found. */
+const noProgress = (driver: string): TaskQueueError =>
+  new TaskQueueError({
+    operation: "progress",
+    message: `${driver} has no place for progress: let the handler write it where the application can read it`,
+    isRetryable: false,
+    reason: "NotSupported",
+  })

@@ -142,7 +142,8 @@ export const makeManage = (call: Call, look: ReturnType<typeof makeLook>) => {
 }
 
 /** What Cloud Tasks has no word for. */
-export const problemOf = ({ ageing, burst, maxConcurrent, rate }: Partial<QueueLimits>): string | undefined => {
+export const problemOf = (wanted: Partial<Omit<QueueLimits, "paused">>): string | undefined => {
+  const { ageing, burst, maxConcurrent, rate } = wanted
   if (ageing !== undefined) return instead.ageing
   if (rate === 0) return "Cloud Tasks has no rate of 0: pause it"
   if (rate !== undefined && rate > highestRate)
