@@ -65,11 +65,10 @@ export const sign = (secret: Redacted.Redacted<Uint8Array>, parts: Parts): strin
  * @since 0.1.0
  */
 export const headersFor = (
+  { signing }: PushKeys["Service"],
   request: Omit<Parts, "timestamp" | "digest"> & { readonly body: Uint8Array | string },
-): Effect.Effect<Readonly<Record<string, string>>, never, PushKeys> =>
-  Effect.gen(function* () {
-    const { signing } = yield* PushKeys
-    const timestamp = yield* Clock.currentTimeMillis
+): Effect.Effect<Readonly<Record<string, string>>> =>
+  Effect.map(Clock.currentTimeMillis, (timestamp) => {
     const digest = digestOf(request.body)
     const signature = sign(signing.secret, { ...request, timestamp, digest })
     return {

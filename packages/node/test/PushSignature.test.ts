@@ -114,7 +114,13 @@ describe("PushSignature", () => {
   it.effect("signs with the first key, now", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(1_234)
-      const headers = yield* PushSignature.headersFor({ method: "POST", path, id, attempt: 1, body: "{}" })
+      const headers = yield* PushSignature.headersFor(yield* PushKeys.PushKeys, {
+        method: "POST",
+        path,
+        id,
+        attempt: 1,
+        body: "{}",
+      })
       assert.strictEqual(headers["x-outlive-timestamp"], "1234")
       assert.deepInclude(yield* check(headers), { name: "key k1" })
     }).pipe(Effect.provide(Keys)),
