@@ -6,7 +6,7 @@ import type { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Worker from "@outlive/deferred/Worker"
 import * as NodeInstance from "@outlive/node/NodeInstance"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
-import { Effect, Layer, type Scope } from "effect"
+import { Effect, Layer, Redacted, type Scope } from "effect"
 import { type Entry, kindOf, Limited, now, openLedger, Plain, Single, Unlucky } from "./tasks.ts"
 
 /** Where the queue is. */
@@ -26,9 +26,10 @@ export const queueAt = (place: Place): Layer.Layer<TaskQueue, TaskQueueError> =>
     ? TaskQueueSqlite.layer({ filename: place.sqlite })
     : Layer.unwrap(
         Effect.promise(async () => {
-          const { clientAt } = await import("../postgres/database.ts")
+          const { PgClient } = await import("@effect/sql-pg")
           const TaskQueuePostgres = await import("@outlive/node/TaskQueuePostgres")
-          return TaskQueuePostgres.layer({ schema: place.schema }).pipe(Layer.provide(clientAt(place.postgres)))
+          const client = PgClient.layer({ url: Redacted.make(place.postgres), maxConnections: 5 })
+          return TaskQueuePostgres.layer({ schema: place.schema }).pipe(Layer.provide(Layer.orDie(client)))
         }),
       )
 

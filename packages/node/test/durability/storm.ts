@@ -44,6 +44,8 @@ interface Running {
   child: ChildProcess
   /** How it ended by itself. */
   code: number | null | undefined
+  /** It is not to be started again. */
+  isOver: boolean
   errors: string
 }
 
@@ -57,7 +59,10 @@ const start = (running: Running): void => {
     running.errors += chunk
   })
   child.on("exit", (code) => {
-    if (running.child === child) running.code = code
+    if (running.child !== child) return
+    running.code = code
+    // As a supervisor does: a server that is not there just now ends who wants to begin with it.
+    if (code !== null && code !== 0 && !running.isOver) setTimeout(() => start(running), 200)
   })
 }
 
@@ -83,7 +88,13 @@ export const storm = Effect.fnUntraced(function* (place: Place, options: Storm) 
     ...Array.from({ length: options.workers }, (_, index) => ({ role: "worker", index }) as const),
   ].map(({ index, role }): Running => {
     const numbers = { from: Math.round(index * each), to: Math.round((index + 1) * each) }
-    return { role: { place, ledger, role, ...numbers }, child: undefined as never, code: undefined, errors: "" }
+    return {
+      role: { place, ledger, role, ...numbers },
+      child: undefined as never,
+      code: undefined,
+      isOver: false,
+      errors: "",
+    }
   })
 
   return yield* Effect.gen(function* () {
@@ -91,7 +102,13 @@ export const storm = Effect.fnUntraced(function* (place: Place, options: Storm) 
     yield* queue.configure({ queue: "limited", limits: { maxConcurrent }, now: Date.now() })
     yield* Effect.acquireRelease(
       Effect.sync(() => running.forEach(start)),
-      () => Effect.sync(() => running.forEach(({ child }) => child.kill("SIGKILL"))),
+      () =>
+        Effect.sync(() => {
+          for (const each of running) {
+            each.isOver = true
+            each.child.kill("SIGKILL")
+          }
+        }),
     )
     const kill = Effect.suspend(() => {
       const wanted = random() < 0.7 ? "worker" : "producer"
@@ -120,14 +137,18 @@ export const storm = Effect.fnUntraced(function* (place: Place, options: Storm) 
     }
     yield* Fiber.join(disturbed)
     for (const producer of running.filter(({ role }) => role.role === "producer")) {
-      yield* exited(producer)
-      assert.strictEqual(producer.child.exitCode, 0, producer.errors)
+      while (producer.code !== 0) yield* Effect.sleep("50 millis")
     }
-    const left = Effect.map(queue.counts({ now: Number.MAX_SAFE_INTEGER }), (counts) =>
-      counts.filter(({ state }) => state !== "succeeded").reduce((sum, { count }) => sum + count, 0),
+    const left = queue.counts({ now: Number.MAX_SAFE_INTEGER }).pipe(
+      Effect.map((counts) =>
+        counts.filter(({ state }) => state !== "succeeded").reduce((sum, { count }) => sum + count, 0),
+      ),
+      // A server that is just coming back.
+      Effect.retry({ while: ({ isRetryable }) => isRetryable }),
     )
     while ((yield* left) > 0) yield* Effect.sleep("50 millis")
     for (const worker of running.filter(({ role }) => role.role === "worker")) {
+      worker.isOver = true
       worker.child.kill("SIGTERM")
       yield* exited(worker)
     }
