@@ -9,7 +9,7 @@
  * @since 0.1.0
  */
 import type { TaskId } from "@outlive/deferred/TaskId"
-import { type ClaimedRecord, type Settlement, TaskQueue, type TaskQueueError } from "@outlive/deferred/TaskQueue"
+import { type ClaimedRecord, type Settlement, TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import type { DeadReason, NewRecord } from "@outlive/deferred/TaskRecord"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -64,6 +64,8 @@ const readMark = Schema.decodeUnknownOption(Mark)
  * with the id of its task, so that a delivery that comes twice is kept once. Redriven, a record is ready in that queue: a
  * worker or a `PushDispatcher` that serves the queue runs it again.
  *
+ * Fails with `TaskQueueError` (`NotSupported`) over a queue that has nothing to claim, such as Cloud Tasks itself.
+ *
  * They are stored, claimed and buried, with which the contract of every driver that can claim will do. Whoever is
  * interrupted in between leaves the record ready in that queue, which the next one that is kept makes up for.
  *
@@ -71,15 +73,25 @@ const readMark = Schema.decodeUnknownOption(Mark)
  */
 export const layerTaskQueue = (options?: {
   readonly queue?: string | undefined
-}): Layer.Layer<never, never, TaskQueue> =>
+}): Layer.Layer<never, TaskQueueError, TaskQueue> =>
   Layer.effect(
     PushDeadLetters,
     Effect.gen(function* () {
       const queue = yield* TaskQueue
+      if (!queue.capabilities.claims) return yield* Effect.fail(nothingKept(queue.name))
       const name = options?.queue ?? "push-dead-letters"
       return { keep: (letter) => keep(queue, name, letter) }
     }),
   )
+
+/** Stored there, a dead letter would be delivered again. */
+const nothingKept = (driver: string) =>
+  new TaskQueueError({
+    operation: "claim",
+    message: `dead letters cannot be kept in ${driver}, which forgets what has ended: give PushDeadLetters a queue in a database`,
+    isRetryable: false,
+    reason: "NotSupported",
+  })
 
 /** Drivers may store versions in 32 bits. */
 const highestVersion = 2_147_483_647

@@ -499,4 +499,17 @@ describe("a dead letter of a PushHandler", () => {
       quietly,
     ),
   )
+
+  it.effect("is not kept in a queue that would deliver it again", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Layer.build(PushDeadLetters.layerTaskQueue()))
+      assert.match(error.message, /cannot be kept in memory/)
+    }).pipe(
+      Effect.updateService(TaskQueue, (queue) => ({
+        ...queue,
+        capabilities: { ...queue.capabilities, claims: false },
+      })),
+      Effect.provide(TaskQueueMemory.layer),
+    ),
+  )
 })
