@@ -190,12 +190,15 @@ const retry = (kind: "failure" | "defect" | "timeout", error: unknown): Extract<
   atLeast: atLeastOf(error),
 })
 
+const thirtyDays = 2_592_000_000
+
 const atLeastOf = (error: unknown): number | undefined => {
   if (typeof error !== "object" || error === null || !(retryAfter in error)) return undefined
   try {
     const millis = error[retryAfter]
-    // One that asks for no time at all, or for ever, is as good as none: a record must not be lost in the distance.
-    return typeof millis === "number" && millis > 0 && millis < Number.POSITIVE_INFINITY ? millis : undefined
+    // One that asks for no time at all, or for longer than anything may be delayed (Q10), is as good as none: a record
+    // must not be lost in the distance.
+    return typeof millis === "number" && millis > 0 && millis <= thirtyDays ? millis : undefined
   } catch {
     // A getter of the application that throws: the failure itself is what counts.
     return undefined

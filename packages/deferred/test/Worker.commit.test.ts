@@ -6,7 +6,7 @@ import { type Driver, TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQu
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as Worker from "@outlive/deferred/Worker"
 import { Context, Effect, Exit, Latch, Layer, Ref, Schema } from "effect"
-import { TestClock } from "effect/testing"
+import { TestClock, TestConsole } from "effect/testing"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
 const Transfer = Task.make("Transfer", {
@@ -159,12 +159,16 @@ describe("commit: withHandler", () => {
     }),
   )
 
-  it.effect("is as ever on a queue without transactions", () =>
+  it.effect("is as ever on a queue without transactions, and says so once when the worker starts", () =>
     Effect.gen(function* () {
       const balance = yield* Ref.make(0)
       yield* Effect.gen(function* () {
         const ref = yield* Transfer.defer({ amount: 5 })
         assert.strictEqual(yield* ref.await, 5)
+        const warnings = (yield* TestConsole.logLines).filter((line) =>
+          String(line).includes("commit with its handler"),
+        )
+        assert.lengthOf(warnings, 1)
       }).pipe(Effect.provide(app(Layer.fresh(TaskQueueMemory.layer), balance)))
     }),
   )

@@ -262,7 +262,9 @@ const withTrace = (
   headers: Readonly<Record<string, string>> | undefined,
   span: Tracer.AnySpan | undefined,
 ): Readonly<Record<string, string>> => {
-  if (span === undefined || headers?.traceparent !== undefined) return headers ?? noHeaders
+  if (span === undefined) return headers ?? noHeaders
+  // Whatever the case in which the caller wrote it.
+  if (headers !== undefined && Object.keys(headers).some((name) => name.toLowerCase() === "traceparent")) return headers
   return { ...headers, traceparent: `00-${span.traceId}-${span.spanId}-0${span.sampled ? 1 : 0}` }
 }
 

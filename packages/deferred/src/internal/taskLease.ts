@@ -3,14 +3,14 @@
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Task from "../Task.ts"
 import { type Ending, InvalidLease, type LeasedTask, LeaseExpired } from "../TaskLease.ts"
 import type { ClaimedRecord, Settlement, TaskQueue } from "../TaskQueue.ts"
+import { toMillis } from "./millis.ts"
 import { type Settling, settlementOf } from "./worker/attempt.ts"
 
 /** A handle whose types are those of its task, which are not known here. */
@@ -27,7 +27,7 @@ const sevenDays = 604_800_000
 
 /** The milliseconds of a lease, whole (Q9). */
 export const checkedDuration = (queue: string, input: Duration.Input): Effect.Effect<number, InvalidLease> => {
-  const millis = Option.match(Duration.fromInput(input), { onNone: () => Number.NaN, onSome: Duration.toMillis })
+  const millis = toMillis(input)
   return millis >= 0 && millis <= sevenDays
     ? Effect.succeed(Math.ceil(millis))
     : Effect.fail(

@@ -45,6 +45,15 @@ export const makeCrew = Effect.fnUntraced(function* (
   const concurrencies = [...lanes.values()].reduce((sum, lane) => Math.max(sum, lane.concurrency), 1)
   const slots = new Set<Slot>()
   const idle = yield* Latch.make(true)
+  if (queue.transaction === undefined) {
+    for (const { taskName, settings } of options.tasks) {
+      if (settings.commit !== "withHandler") continue
+      yield* Effect.logWarning(
+        `task ${taskName} is to commit with its handler, and the ${queue.name} queue is in no database of the application: ` +
+          "its effects may happen more than once",
+      )
+    }
+  }
   const answers = makeAnswers()
   const clock = yield* Effect.clockWith(Effect.succeed)
   const settlements = yield* makeSettlements(queue, { withinMillis: lease, answers })
