@@ -178,6 +178,29 @@ describe("the ledger", () => {
   )
 })
 
+describe("pruning", () => {
+  it.effect("deletes as many ended records as it is told, whatever way they ended, and as many dead letters", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      yield* driver.enqueue({ records: numbers(120).map((number) => record(number)), now: 0 })
+      const claimed = yield* claimAt(driver, 0)
+      const endings = [
+        { _tag: "Succeed", result: undefined },
+        { _tag: "Cancel" },
+        { _tag: "Bury", reason: "PermanentFailure", result: undefined, failure: undefined },
+      ] as const
+      const settlements = claimed.map((each, index) => ({ ...each, ...endings[index % 3]! }))
+      yield* driver.settle({ settlements, now: 1 })
+      const prune = (limit: number) => driver.prune({ now: 5000, deadBefore: 5000, limit })
+      assert.strictEqual(yield* prune(30), 60)
+      assert.strictEqual(yield* prune(30), 40)
+      assert.strictEqual(yield* prune(30), 20)
+      assert.strictEqual(yield* prune(30), 0)
+      assert.deepStrictEqual(yield* driver.counts({ now: 5000 }), [])
+    }),
+  )
+})
+
 describe("the count of settled attempts", () => {
   it.effect("is one row for a second and queue, however many calls, and only of the last two minutes", () =>
     Effect.gen(function* () {
