@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { SqlError } from "effect/sql/SqlError"
 import { changesOf } from "./calls.ts"
+import { textOf } from "./failure.ts"
 
 export interface Changes {
   readonly publish: (changes: ReadonlyArray<Change>) => void
@@ -80,8 +81,7 @@ export const makeChanges = Effect.fnUntraced(function* (options: {
         const error = yield* Effect.flip(listening)
         if (failures++ === 0) {
           yield* Effect.logWarning(
-            `The task queue in "${schema}" cannot listen to Postgres and polls until it can: ${error.message}`,
-            error,
+            `The task queue in "${schema}" cannot listen to Postgres and polls until it can: ${textOf(error)}`,
           )
         }
         yield* begun.open

@@ -7,12 +7,13 @@ import type { SqlError } from "effect/sql/SqlError"
 /** The SQLSTATE; `undefined` when the server did not answer with one. */
 export const codeOf = (error: SqlError): string | undefined => {
   const { cause } = error.reason
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
-    ? cause.code
-    : undefined
+  // A broken connection has a code too, but no severity.
+  const isAnswer = typeof cause === "object" && cause !== null && "code" in cause && "severity" in cause
+  return isAnswer && typeof cause.code === "string" ? cause.code : undefined
 }
 
-const textOf = (error: SqlError): string => {
+/** What the server said, or what went wrong with the connection. */
+export const textOf = (error: SqlError): string => {
   const { cause } = error.reason
   return cause instanceof Error && cause.message !== "" ? cause.message : error.message
 }

@@ -36,6 +36,9 @@ export const migrate = Effect.fnUntraced(
     if (version === latest) return
     yield* sql.withTransaction(
       Effect.gen(function* () {
+        // Whoever waits for another to migrate waits as long as that takes, whatever is usual for this role.
+        yield* sql.unsafe("SET LOCAL lock_timeout = 0").unprepared
+        yield* sql.unsafe("SET LOCAL statement_timeout = 0").unprepared
         yield* sql.unsafe("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [`outlive migrates ${schema}`])
           .values
         for (const statement of preparation(schema)) yield* sql.unsafe(statement).unprepared

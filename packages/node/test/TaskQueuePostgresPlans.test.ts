@@ -1,0 +1,235 @@
+/**
+ * How a Postgres server carries out claims and settlements when a hundred thousand records wait: by index, in their order,
+ * looking at little more than what it gives. The server itself says so: `auto_explain` logs the plan of every statement.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { afterAll, assert, beforeAll, describe, it, vi } from "@effect/vitest"
+import * as TaskQueue from "@outlive/deferred/TaskQueue"
+import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
+import { Effect, Layer, ManagedRuntime } from "effect"
+import { clientAt } from "./postgres/database.ts"
+import { claim, now, record, records, succeed } from "./postgres/records.ts"
+import { type Server, startServer, whyNoServer } from "./postgres/server.ts"
+
+const total = 120_000
+const schema = "plans"
+
+let server: Server
+// One connection for all, so that its plans are those that it made when there was next to nothing.
+const runtime = ManagedRuntime.make(
+  Layer.effect(
+    TaskQueue.TaskQueue,
+    Effect.flatMap(TaskQueuePostgres.make({ schema, listen: false }), TaskQueue.make),
+  ).pipe(Layer.provideMerge(Layer.unwrap(Effect.sync(() => clientAt(server.url, { maxConnections: 1 }))))),
+)
+beforeAll(async () => {
+  if (whyNoServer !== undefined) {
+    console.warn(`\nTESTS OF PLANS ON POSTGRES ARE LEFT OUT: ${whyNoServer}\n`)
+    return
+  }
+  // Nobody cleans up behind the claims, as when they come faster than a vacuum, and statistics are never right.
+  server = await startServer(["autovacuum=off", "fsync=off"])
+  await runtime.runPromise(fill)
+}, 120_000)
+afterAll(async () => {
+  if (whyNoServer !== undefined) return
+  await runtime.dispose()
+  await server.close()
+})
+const test = (sentence: string, body: Effect.Effect<unknown, unknown, TaskQueue.TaskQueue | PgClient.PgClient>) => {
+  it.effect(
+    sentence,
+    () => Effect.flatMap(runtime.contextEffect, (services) => Effect.provideContext(body, services)),
+    120_000,
+  )
+}
+const query = (text: string) => Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe(text).values)
+
+/** Three tasks with three priorities, names, expiry and ended records: what a queue has. */
+const fill = Effect.gen(function* () {
+  const driver = yield* TaskQueue.TaskQueue
+  for (let times = 0; times < 8; times++) {
+    yield* driver.enqueue({
+      records: records(4, (number) => ({ unique: { key: `${number}`, while: ["waiting"] } })),
+      now,
+    })
+    const { records: claimed } = yield* claim(driver)
+    yield* driver.extend({ leases: claimed, until: now, now })
+    yield* claim(driver)
+    yield* succeed(driver, (yield* claim(driver, { now: now + 1 })).records)
+    yield* driver.remove({ ids: claimed.map(({ id }) => id) })
+  }
+  yield* driver.configure({
+    queue: "limited",
+    limits: { rate: 1_000_000, burst: 1_000_000, maxConcurrent: 1_000_000 },
+    now,
+  })
+  for (let from = 10; from < total; from += 5000) {
+    const some = Array.from({ length: 5000 }, (_, index) => {
+      const number = from + index
+      return record(number, {
+        task: ["task", "more", "unknown"][number % 3]!,
+        priority: Math.floor(number / 3) % 3,
+        queue: number % 10 === 0 ? "limited" : "queue",
+        name: number % 100 === 0 ? `name-${number}` : undefined,
+        expiresAt: number % 50 === 0 ? now + 1_000_000 : undefined,
+        eta: number % 7 === 0 ? now + 500_000 : 0,
+      })
+    })
+    yield* driver.enqueue({ records: some, now })
+  }
+})
+
+const tasks = ["task", "more"].map((name) => ({ name, maxVersion: 1 }))
+const claimSome = (driver: TaskQueue.Driver, queue = "queue", limit = 50, known = tasks) =>
+  driver.claim({ queues: [{ name: queue, limit }], tasks: known, targets: ["t"], lease: 60_000, worker: "worker", now })
+
+interface Plan {
+  readonly text: string
+  readonly rows: ReadonlyArray<number>
+}
+
+/** The plans of all statements, those in functions too, that the effect has the server carry out. */
+const plansOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  yield* query("LOAD 'auto_explain'")
+  for (const setting of [
+    "log_analyze = on",
+    "log_nested_statements = on",
+    "log_timing = off",
+    "log_min_duration = 0",
+  ]) {
+    yield* query(`SET auto_explain.${setting}`)
+  }
+  const from = server.log().length
+  yield* effect
+  const log = server.log().slice(from)
+  yield* query("SET auto_explain.log_min_duration = -1")
+  // A new entry begins with its time, what follows it is indented.
+  return log
+    .split(/^(?=\d{4}-)/m)
+    .filter((entry) => entry.includes("plan:"))
+    .map((entry): Plan => {
+      const text = entry.slice(entry.lastIndexOf("\n\t", entry.search(/cost=/)))
+      return {
+        text,
+        rows: [...text.matchAll(/actual rows=([\d.]+) loops=(\d+)/g)].map(
+          ([, rows, loops]) => Number(rows) * Number(loops),
+        ),
+      }
+    })
+})
+
+const expectByIndex = (plans: ReadonlyArray<Plan>, mostRows: number) => {
+  assert.isAtLeast(plans.length, 2)
+  assert.isTrue(plans.some(({ text }) => /Index (Only )?Scan using (waiting|records_pkey)/.test(text)))
+  for (const { rows, text } of plans) {
+    assert.notMatch(text, /Seq Scan|Bitmap|Hash Join|Merge Join/)
+    assert.isAtMost(Math.max(0, ...rows), mostRows, text)
+  }
+}
+
+/** Pages of the index that a claim has to know, which the effect has the server look at. */
+const pagesOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const read = Effect.andThen(
+    query("SELECT pg_stat_force_next_flush()"),
+    Effect.map(
+      query(
+        `SELECT idx_blks_hit + idx_blks_read FROM pg_statio_user_indexes WHERE indexrelid = '${schema}.waiting'::regclass`,
+      ),
+      (rows) => Number(rows[0]?.[0]),
+    ),
+  )
+  const before = yield* read
+  yield* effect
+  return (yield* read) - before
+})
+
+describe.skipIf(whyNoServer !== undefined)(`with ${total} records`, () => {
+  test(
+    "claims, settles, extends and takes back by index, without sorting the queue",
+    Effect.gen(function* () {
+      const driver = yield* TaskQueue.TaskQueue
+      let claimed: ReadonlyArray<TaskQueue.ClaimedRecord> = []
+      const take = Effect.map(claimSome(driver), ({ records }) => {
+        claimed = records
+      })
+      // Six runs, each of which is looked at for as many as are wanted and some more.
+      expectByIndex(yield* plansOf(take), 6 * (50 + 16))
+      assert.strictEqual(claimed.length, 50)
+      expectByIndex(yield* plansOf(driver.extend({ leases: claimed, until: now + 1, now })), 50)
+      expectByIndex(yield* plansOf(succeed(driver, claimed)), 100)
+      expectByIndex(yield* plansOf(claimSome(driver, "limited")), 6 * (50 + 16))
+      const { records } = yield* claim(driver, { limit: 20, lease: 10 })
+      assert.strictEqual(records.length, 20)
+      expectByIndex(yield* plansOf(claim(driver, { limit: 1, now: now + 10 })), 6 * (50 + 16))
+    }),
+  )
+
+  test(
+    "enqueues, cancels, redrives and prunes by index",
+    Effect.gen(function* () {
+      const driver = yield* TaskQueue.TaskQueue
+      const added = Array.from({ length: 20 }, (_, index) =>
+        record(1_000_000 + index, {
+          name: index % 2 === 0 ? `new-${index}` : undefined,
+          unique: { key: `${index}`, while: ["waiting"] },
+          keep: 5,
+          queue: "added",
+        }),
+      )
+      const ids = added.map(({ id }) => id)
+      const calls: ReadonlyArray<Effect.Effect<unknown, TaskQueue.TaskQueueError>> = [
+        driver.enqueue({ records: added, now }),
+        driver.enqueue({ records: added, now }),
+        driver.cancel({ ids: ids.slice(0, 10), reason: "why", now }),
+        driver.redrive({ ids, now }),
+        driver.remove({ ids: ids.slice(10) }),
+        driver.get({ ids, now }),
+        driver.prune({ now: now + 10, deadBefore: now, limit: 100 }),
+      ]
+      for (const call of calls) {
+        for (const { rows, text } of yield* plansOf(call)) {
+          assert.notMatch(text, /Seq Scan on (records|names)/)
+          assert.isAtMost(Math.max(0, ...rows), 50, text)
+        }
+      }
+      const found = yield* driver.get({ ids, now })
+      assert.isTrue(found.every((each) => each === undefined))
+    }),
+  )
+
+  test(
+    "claims as cheaply after many claims as before, though nothing cleaned up behind them",
+    Effect.gen(function* () {
+      const driver = yield* TaskQueue.TaskQueue
+      const twenty = Effect.repeat(claimSome(driver, "queue", 5), { times: 19 })
+      const before = yield* pagesOf(twenty)
+      for (let claimed = 1000; claimed === 1000; ) {
+        const { records } = yield* claimSome(driver, "queue", 1000)
+        yield* succeed(driver, records)
+        claimed = records.length
+      }
+      const again = Array.from({ length: 2000 }, (_, index) => record(2_000_000 + index))
+      yield* driver.enqueue({ records: again, now })
+      // Who comes with another list of tasks has to walk.
+      const walk = yield* pagesOf(claimSome(driver, "queue", 5, [...tasks]))
+      assert.isAbove(walk, 500)
+      // Time, by which it is walked again now and then, stands still.
+      const clock = vi.spyOn(performance, "now").mockReturnValue(performance.now())
+      const after = yield* Effect.ensuring(
+        pagesOf(twenty),
+        Effect.sync(() => clock.mockRestore()),
+      )
+      assert.isBelow(after, before + 2 * walk, `${before} pages before`)
+      // What comes in before the known heads is found all the same, a moment later.
+      yield* driver.enqueue({ records: [record(3_000_000, { priority: 9 })], now })
+      let found = false
+      for (let times = 0; !found && times < 400; times++) {
+        const { records } = yield* claimSome(driver, "queue", 1)
+        found = records.some(({ priority }) => priority === 9)
+        yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 1)))
+      }
+      assert.isTrue(found)
+    }),
+  )
+})
