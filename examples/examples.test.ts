@@ -30,6 +30,12 @@ const expected: Record<string, ReadonlyArray<string>> = {
     "expired: a dead letter, PermanentFailure: the card has expired",
     "broken: a dead letter, RetriesExhausted: cannot read the card",
   ],
+  "06-survive.ts": [
+    "the first process: SIGKILL",
+    "the second process: 10 of 10 are done",
+    "picture 5 took 2 attempts, the others one",
+  ],
+  "07-outbox.ts": ["order 1: the card was declined", "orders: 2", "receipts: 2", "attempts: Retry,Succeed"],
   "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
 }
 

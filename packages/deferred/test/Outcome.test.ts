@@ -100,6 +100,8 @@ describe("Outcome.fromExit", () => {
     ["milliseconds", 1500, 1500],
     ["no time", 0, undefined],
     ["for ever", Number.POSITIVE_INFINITY, undefined],
+    ["a month, which is the most", 2_592_000_000, 2_592_000_000],
+    ["longer than anything may be delayed", 1e18, undefined],
     ["what is no number", "soon", undefined],
   ] as const)("passes on the pause that an error asks for: %s", (_, asked, expected) => {
     const outcome = Outcome.fromExit(Exit.fail({ [Outcome.retryAfter]: asked }), { stop: undefined, rules })

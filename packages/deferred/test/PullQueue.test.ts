@@ -153,6 +153,7 @@ describe("PullQueue.lease", () => {
     ["duration", { duration: 604_800_001 }],
     ["duration", { duration: Duration.infinity }],
     ["duration", { duration: "soon" as never }],
+    ["duration", { duration: Number.NaN }],
     ["queue", { queue: "" }],
     ["tasks", { tasks: [] }],
     ["tasks", { tasks: [Forget, Forget] }],
