@@ -9,6 +9,7 @@ import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
 import { Deferred, Effect, Fiber, Latch, Layer, Schedule, Schema, Stream } from "effect"
 import { TestConsole } from "effect/testing"
 import { clientAt } from "./postgres/database.ts"
+import { startProxy } from "./postgres/proxy.ts"
 import { claim, newSchema, now, on, process, processes, record, records, states, succeed } from "./postgres/records.ts"
 import { type Server, startServer, whyNoServer } from "./postgres/server.ts"
 
@@ -113,6 +114,68 @@ describe.skipIf(whyNoServer !== undefined)("a server that restarts", () => {
         assert.deepStrictEqual(yield* succeed(driver, claimed), ["LeaseLost", "LeaseLost"])
       }),
     30_000,
+  )
+})
+
+describe.skipIf(whyNoServer !== undefined)("an answer that is lost", () => {
+  const proxied = Effect.acquireRelease(
+    Effect.promise(() => startProxy(server.url)),
+    (proxy) => Effect.promise(() => proxy.close()),
+  )
+
+  it.live("is made up for when a settlement is asked for again", () =>
+    Effect.gen(function* () {
+      const proxy = yield* proxied
+      const { driver } = yield* process(clientAt(proxy.url), { schema: newSchema(), listen: false })
+      const kinds = [{ keep: 0 }, { keep: 1000 }, {}, {}, {}, {}]
+      yield* driver.enqueue({ records: kinds.map((kind, index) => record(index, kind)), now })
+      const { records: claimed } = yield* claim(driver)
+      const end = { result: undefined, failure: '"no"', eta: now, reason: "PermanentFailure" } as const
+      const tags = ["Succeed", "Succeed", "Retry", "Bury", "Cancel", "Release"] as const
+      const settlements = claimed.map(({ id, token }, index) => ({ id, token, ...end, _tag: tags[index]! }))
+      proxy.loseAnswer()
+      const error = yield* Effect.flip(driver.settle({ settlements, now }))
+      assert.isTrue(error.isRetryable)
+      assert.match(error.message, /may have happened or not/)
+      assert.deepStrictEqual(yield* states(driver), { ready: 2, succeeded: 1, dead: 1, cancelled: 1 })
+      assert.deepStrictEqual(
+        yield* driver.settle({ settlements, now }),
+        tags.map(() => "Settled"),
+      )
+      // Made up for once: who asks without need is told the truth.
+      assert.deepStrictEqual(
+        yield* driver.settle({ settlements, now }),
+        tags.map(() => "LeaseLost"),
+      )
+    }),
+  )
+
+  it.live("of a claim costs the lease, and another settlement of it is still lost", () =>
+    Effect.gen(function* () {
+      const proxy = yield* proxied
+      const { driver } = yield* process(clientAt(proxy.url), { schema: newSchema(), listen: false })
+      yield* driver.enqueue({ records: [record(1)], now })
+      const { records: first } = yield* claim(driver, { lease: 10 })
+      proxy.loseAnswer()
+      // Taken back and given anew, to nobody: the answer is lost.
+      yield* Effect.flip(claim(driver, { lease: 10, now: now + 10 }))
+      const [outcome] = yield* succeed(driver, first)
+      assert.strictEqual(outcome, "LeaseLost")
+      const { records: again } = yield* claim(driver, { now: now + 20 })
+      assert.deepInclude(again[0], { attempt: 3, crashes: 2 })
+    }),
+  )
+
+  it.live("of an enqueueing can be asked for again: the record is there once", () =>
+    Effect.gen(function* () {
+      const proxy = yield* proxied
+      const { driver } = yield* process(clientAt(proxy.url), { schema: newSchema(), listen: false })
+      proxy.loseAnswer()
+      yield* Effect.flip(driver.enqueue({ records: records(3), now }))
+      const outcomes = yield* driver.enqueue({ records: records(3), now })
+      assert.isTrue(outcomes.every(({ _tag }) => _tag === "Existing"))
+      assert.deepStrictEqual(yield* states(driver), { ready: 3 })
+    }),
   )
 })
 

@@ -36,7 +36,7 @@ export const makeEnqueue = Effect.fnUntraced(function* (calls: Calls, by: string
     yield* calls.publish(changesOf({ waiting: [...queues] }))
     return outcomes
   })
-  const group = yield* makeGroup("enqueue", calls, enqueue)
+  const group = yield* makeGroup("enqueue", calls, enqueue, ({ record }) => record.payload.length)
   const driver: Driver["enqueue"] = ({ now, records }) => group(records.map((record) => ({ record, now })))
   return driver
 })

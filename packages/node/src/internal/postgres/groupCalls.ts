@@ -16,8 +16,8 @@ interface Call<Item, A> {
   withdrawn: boolean
 }
 
-/** Items of one statement, unless a single call has more. */
-const most = 1000
+/** What one statement is given at the most, unless a single call has more. */
+const most = { items: 1000, characters: 4_000_000 }
 
 /**
  * Merges calls of `run`, which is given the items of several calls and gives an answer for each. A call within a
@@ -27,6 +27,7 @@ export const makeGroup = Effect.fnUntraced(function* <Item, A>(
   operation: string,
   calls: Calls,
   run: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<A>, TaskQueueError>,
+  charactersOf: (item: Item) => number = () => 0,
 ): Effect.fn.Return<
   (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<A>, TaskQueueError>,
   never,
@@ -49,10 +50,12 @@ export const makeGroup = Effect.fnUntraced(function* <Item, A>(
     pending = pending.filter((call) => !call.withdrawn)
     const group: Array<Call<Item, A>> = []
     let count = 0
+    let characters = 0
     for (const call of pending) {
-      if (group.length > 0 && count + call.items.length > most) break
-      group.push(call)
       count += call.items.length
+      for (const item of call.items) characters += charactersOf(item)
+      if (group.length > 0 && (count > most.items || characters > most.characters)) break
+      group.push(call)
     }
     if (group.length === 0) return whenEmpty?.()
     pending = pending.slice(group.length)

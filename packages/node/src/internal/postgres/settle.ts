@@ -17,6 +17,7 @@ import { type Calls, changesOf } from "./calls.ts"
 import { makeGroup } from "./groupCalls.ts"
 import type { Keeps } from "./keeps.ts"
 import { floats, integers, texts, uuids } from "./row.ts"
+import { makeUncertain } from "./uncertain.ts"
 
 /**
  * What is asked of leases, one thing for each, in the order in which all calls lock records. `places` are those in what
@@ -100,31 +101,37 @@ export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string,
   const text = `SELECT places, waiting, ended, progressed
     FROM ${calls.schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
   type Item = Settlement & { readonly now: number }
+  const uncertain = makeUncertain(calls)
   const settle = Effect.fnUntraced(function* (items: ReadonlyArray<Item>) {
     // Of a lease that is settled twice, the second is lost.
     const asked = byLease(items, "first")
     const settlements = asked.map(({ item }) => item)
     const failures = settlements.map(failureOf)
-    const [places, waiting, ended, progressed] = yield* calls.one("settle", text, [
-      ...leases(asked),
-      texts(settlements.map(({ _tag }) => _tag)),
-      floats(settlements.map((each) => ("eta" in each ? each.eta : null))),
-      texts(settlements.map((each) => ("reason" in each ? each.reason : null))),
-      texts(settlements.map((each) => ("result" in each ? (each.result ?? null) : null))),
-      texts(failures),
-      texts(failures.map(tagOf)),
-      texts(settlements.map(({ progress }) => progress ?? null)),
-      floats(settlements.map(({ now }) => now)),
-      PgTypes.bool(keeps.settles(settlements)),
-      PgTypes.int4((yield* calls.isInTransaction) ? randomInt(shards) : own),
-      by,
-    ])
+    const [places, waiting, ended, progressed] = yield* uncertain.noting(
+      settlements,
+      calls.one("settle", text, [
+        ...leases(asked),
+        texts(settlements.map(({ _tag }) => _tag)),
+        floats(settlements.map((each) => ("eta" in each ? each.eta : null))),
+        texts(settlements.map((each) => ("reason" in each ? each.reason : null))),
+        texts(settlements.map((each) => ("result" in each ? (each.result ?? null) : null))),
+        texts(failures),
+        texts(failures.map(tagOf)),
+        texts(settlements.map(({ progress }) => progress ?? null)),
+        floats(settlements.map(({ now }) => now)),
+        PgTypes.bool(keeps.settles(settlements)),
+        PgTypes.int4((yield* calls.isInTransaction) ? randomInt(shards) : own),
+        by,
+      ]),
+    )
     const outcomes = items.map((): SettleOutcome => "LeaseLost")
-    for (const ord of placesOf(places)) outcomes[asked[ord - 1]!.places[0]!] = "Settled"
+    const settled = new Set(placesOf(places).map((ord) => settlements[ord - 1]!))
+    for (const each of yield* uncertain.settled(settlements, (each) => !settled.has(each))) settled.add(each)
+    for (const { item, places } of asked) if (settled.has(item)) outcomes[places[0]!] = "Settled"
     yield* calls.publish(changesOf({ waiting, ended, progressed }))
     return outcomes
   })
-  const group = yield* makeGroup("settle", calls, settle)
+  const group = yield* makeGroup("settle", calls, settle, (each) => ("result" in each ? (each.result?.length ?? 0) : 0))
   const driver: Driver["settle"] = ({ now, settlements }) => group(settlements.map((each) => ({ ...each, now })))
   return driver
 })
