@@ -241,11 +241,13 @@ const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fro
 const acquireClient = ({ credentials, project }: Options) =>
   Effect.acquireRelease(
     Effect.try({
-      try: () =>
-        new v2beta3.CloudTasksClient({
-          projectId: project,
-          ...(credentials === undefined ? {} : { credentials: Redacted.value(credentials) }),
-        }),
+      try: () => {
+        const client = new v2beta3.CloudTasksClient({ projectId: project })
+        // As its constructor does with `credentials`, which warns on the console of keys of unknown kinds: this is a known one.
+        if (credentials !== undefined)
+          client.auth.jsonContent = { ...Redacted.value(credentials), type: "service_account" }
+        return client
+      },
       catch: (cause) => notOpened(`Google's client cannot be made: ${String(cause)}`, cause),
     }),
     (client) => Effect.promise(() => client.close()),

@@ -249,7 +249,7 @@ export class State {
     // C21: only the beginning is looked at.
     if (!/^https?:\/\//.test(http.url ?? "")) throw invalid("HttpRequest.url must start with http:// or https://.")
     // C10
-    const method = String(http.httpMethod ?? "POST")
+    const method = String(http.httpMethod || "POST")
     if ((http.body?.length ?? 0) > 0 && !["POST", "PUT", "PATCH", "1", "4", "6"].includes(method)) {
       throw invalid("HttpRequest.body is not allowed with this method.")
     }

@@ -4,7 +4,7 @@
  *
  * Cloud Tasks wants task ids that are spread evenly (C2), and ids of records begin with the time. A record without a name
  * is the task `<random end of its id>-<the rest of its id>`. A record with a name is a task whose id is a digest of the
- * name, so that Cloud Tasks sees when a name comes twice; the same digest stands in the record's id, behind its time.
+ * queue and the name, so that Cloud Tasks sees when a name comes twice; the same digest stands in the record's id, behind its time.
  */
 import { createHash } from "node:crypto"
 import type { TaskId } from "@outlive/deferred/TaskId"
@@ -25,9 +25,12 @@ export const taskPath = (place: Place, queue: string, task: string): string =>
 /** Cloud Tasks' queue ids (C2). */
 export const queueIdPattern = /^[A-Za-z0-9-]{1,100}$/
 
-/** The id that a record with a name has: its own time, and 74 bits of the name's digest. */
-export const namedId = (id: TaskId, name: string): TaskId => {
-  const digest = createHash("sha256").update(name).digest("hex")
+/**
+ * The id that a record with a name has: its own time, and 74 bits of a digest. The queue is in it, as names are of a queue:
+ * so no two records have one id, and queues can share one of Cloud Tasks.
+ */
+export const namedId = (id: TaskId, queue: string, name: string): TaskId => {
+  const digest = createHash("sha256").update(`${queue}\n${name}`).digest("hex")
   const variant = (8 | (Number.parseInt(digest.slice(3, 4), 16) & 3)).toString(16)
   return `${id.slice(0, 15)}${digest.slice(0, 3)}-${variant}${digest.slice(4, 7)}-${digest.slice(7, 19)}` as TaskId
 }

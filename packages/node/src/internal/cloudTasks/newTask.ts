@@ -62,7 +62,7 @@ export const newTask = (delivery: Delivery, record: NewRecord, now: number): Eff
     const problem = problemOf(delivery, record, now)
     if (problem !== undefined) return yield* Effect.fail(problem)
     const retryConfig = record.retry === undefined ? undefined : yield* ownRetry(record.retry)
-    const id = record.name === undefined ? record.id : namedId(record.id, record.name)
+    const id = record.name === undefined ? record.id : namedId(record.id, record.queue, record.name)
     const queue = queuePath(delivery, delivery.queues[record.queue]!)
     const path = taskPath(
       delivery,
