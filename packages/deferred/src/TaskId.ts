@@ -35,6 +35,11 @@ export const makeGenerator = (): ((now: number, random: () => number) => TaskId)
   let high = 0
   let low = 0
   let prefix = ""
+  // All but the last 16 counter bits and the random ones: the same for most ids of a millisecond.
+  let head = ""
+  const begin = () => {
+    head = `${prefix}${high.toString(16).padStart(3, "0")}-${(0x8000 | (low >>> 16)).toString(16)}-`
+  }
   const seed = (at: number, random: () => number) => {
     timestamp = at
     // The top bit stays clear, so a millisecond has at least 2^41 ids before the counter overflows.
@@ -42,6 +47,7 @@ export const makeGenerator = (): ((now: number, random: () => number) => TaskId)
     low = Math.floor(random() * 0x40000000)
     const hex = timestamp.toString(16).padStart(12, "0")
     prefix = `${hex.slice(0, 8)}-${hex.slice(8)}-7`
+    begin()
   }
   return (now, random) => {
     const at = Math.min(Math.max(0, Math.trunc(now)), 0xffffffffffff)
@@ -49,12 +55,15 @@ export const makeGenerator = (): ((now: number, random: () => number) => TaskId)
     else if (++low > 0x3fffffff) {
       low = 0
       if (++high > 0xfff) seed(timestamp + 1, random)
-    }
-    const variant = (0x8000 | (low >>> 16)).toString(16)
-    const tail = (low & 0xffff).toString(16).padStart(4, "0")
+      else begin()
+    } else if ((low & 0xffff) === 0) begin()
     const noise = Math.floor(random() * 0x100000000)
-      .toString(16)
-      .padStart(8, "0")
-    return `${prefix}${high.toString(16).padStart(3, "0")}-${variant}-${tail}${noise}` as TaskId
+    return `${head}${hex16(low)}${hex16(noise >>> 16)}${hex16(noise)}` as TaskId
   }
 }
+
+/** Two hex digits of every byte: looked up, since an id is made for every deferral and `toString` is most of its cost. */
+const bytes: ReadonlyArray<string> = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"))
+
+/** The last 16 bits as four hex digits. */
+const hex16 = (bits: number): string => `${bytes[(bits >>> 8) & 0xff]}${bytes[bits & 0xff]}`

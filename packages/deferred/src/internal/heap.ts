@@ -45,9 +45,9 @@ export class Heap<Key extends string, A extends { [_ in Key]: number }> {
     const last = this.items.pop()
     this.place(item, -1)
     if (last === undefined || last === item) return
-    this.items[at] = last
-    this.place(last, at)
-    this.update(last)
+    // The hole goes down to a leaf and the last item up from there: it came from a leaf and mostly belongs near one, so
+    // this asks for half as many comparisons as to put it at the top and let it sink.
+    this.rise(last, this.sinkHole(at))
   }
 
   /** To be called when the item's order has changed. */
@@ -75,12 +75,27 @@ export class Heap<Key extends string, A extends { [_ in Key]: number }> {
     this.place(item, at)
   }
 
+  private sinkHole(from: number): number {
+    let at = from
+    for (let child = this.childOf(at); child !== undefined; child = this.childOf(at)) {
+      const below = this.items[child]!
+      this.items[at] = below
+      this.place(below, at)
+      at = child
+    }
+    return at
+  }
+
+  /** The place of the child that comes first. */
+  private childOf(at: number): number | undefined {
+    const left = 2 * at + 1
+    if (left >= this.items.length) return undefined
+    return left + 1 < this.items.length && this.before(this.items[left + 1]!, this.items[left]!) ? left + 1 : left
+  }
+
   private sink(item: A, from: number): void {
     let at = from
-    while (true) {
-      let child = 2 * at + 1
-      if (child >= this.items.length) break
-      if (child + 1 < this.items.length && this.before(this.items[child + 1]!, this.items[child]!)) child++
+    for (let child = this.childOf(at); child !== undefined; child = this.childOf(at)) {
       const below = this.items[child]!
       if (!this.before(below, item)) break
       this.items[at] = below
