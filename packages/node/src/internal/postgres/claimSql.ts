@@ -101,11 +101,11 @@ END`,
   lease record;
   lease_queues text[];
   leases double precision[];
-  -- What may start of a queue, what of its rate is left, and when that is more.
+  allowance record;
   allowed double precision;
-  slots double precision;
   started bigint;
   step bigint;
+  i integer;
   token_at double precision;
   eta_at double precision;
   earliest double precision;
@@ -119,35 +119,17 @@ BEGIN
     FROM ${schema}.take_back(p_now, p_by) t;
     took_back_pages := ${pagesOf(schema, "running")} - pages;
   END IF;
-  -- Limits hold over all claims: those of one queue come one after the other.
-  IF EXISTS (SELECT FROM ${schema}.queues WHERE queue = ANY (p_queues)
-    AND NOT paused AND (rate IS NOT NULL OR max_concurrent IS NOT NULL)) THEN
-    PERFORM 1 FROM ${schema}.queues WHERE queue = ANY (p_queues)
-      AND NOT paused AND (rate IS NOT NULL OR max_concurrent IS NOT NULL) ORDER BY queue FOR UPDATE;
-  END IF;
-  FOR i IN 1 .. cardinality(p_queues) LOOP
-    allowed := p_limits[i];
-    slots := 'Infinity';
-    token_at := '-Infinity';
+  -- Queues with limits come last: who claims from one waits for the commit of who did so before, and has others wait.
+  FOR i IN
+    SELECT q.place::integer FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
+      LEFT JOIN ${schema}.queues l ON l.queue = q.queue AND (l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL)
+    ORDER BY l.queue NULLS FIRST, q.place
+  LOOP
     SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];
-    IF FOUND THEN
-      IF limits.paused OR limits.rate = 0 THEN
-        allowed := 0;
-        token_at := NULL;
-      ELSIF limits.rate IS NOT NULL THEN
-        limits := ${schema}.refill(limits, p_now);
-        allowed := least(allowed, ${schema}.available(limits.tokens));
-      END IF;
-      IF limits.max_concurrent IS NOT NULL THEN
-        slots := limits.max_concurrent
-          - (SELECT count(*) FROM ${schema}.records WHERE state = 1 AND queue = p_queues[i]);
-        allowed := least(allowed, slots);
-      END IF;
-    END IF;
-    allowed := floor(least(allowed, 100000));
+    allowance := ${schema}.allowance(limits, p_now);
     started := 0;
     -- Nothing will start by itself: nothing need be known of what waits.
-    IF token_at IS NOT NULL AND slots >= 1 THEN
+    IF allowance.slots >= 1 THEN
       IF p_walk[i] THEN
         pages := ${pagesOf(schema, "waiting")};
         ${into("v_")} FROM ${schema}.runs(p_queues[i], p_tasks, p_versions, p_targets) AS run;
@@ -156,17 +138,26 @@ BEGIN
         ${into("v_")} FROM unnest(p_run_queue, ${runs("p_run_").join(", ")}) AS run (queue, ${runNames.join(", ")})
         WHERE run.queue = i;
       END IF;
-      IF allowed >= 1 AND v_task IS NOT NULL THEN
+      IF least(allowance.allowed, p_limits[i]) >= 1 AND v_task IS NOT NULL THEN
+        -- Limits hold over all claims: who starts something has to know what others started.
+        IF limits.rate IS NOT NULL OR limits.max_concurrent IS NOT NULL THEN
+          SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i] FOR UPDATE;
+          allowance := ${schema}.allowance(limits, p_now);
+        END IF;
+        allowed := floor(least(allowance.allowed, p_limits[i], 100000));
         FOR pass IN 1 .. 2 LOOP
+          EXIT WHEN allowed < 1;
           RETURN QUERY SELECT ${answer.map(([, type]) => `NULL::${type}`).join(", ")}, s.* FROM ${schema}.start_records(
             p_queues[i], ${runs("v_").join(", ")}, allowed::bigint - started,
             (allowed::bigint - started) + CASE pass WHEN 1 THEN 16 ELSE 4096 END, p_lease, p_worker, limits.ageing, p_now) AS s;
           GET DIAGNOSTICS step = ROW_COUNT;
           started := started + step;
           -- Few or none: either there are no more, or others were starting those that were looked at.
-          EXIT WHEN started = allowed;
+          EXIT WHEN started >= allowed;
         END LOOP;
       END IF;
+      limits := allowance.limits;
+      token_at := '-Infinity';
       IF limits.rate IS NOT NULL THEN
         IF started > 0 THEN
           limits.tokens := limits.tokens - started;
@@ -179,7 +170,7 @@ BEGIN
       IF v_task IS NOT NULL THEN
         run_queue := run_queue || array_fill(i, ARRAY[cardinality(v_task)]);
         ${runNames.map((name) => `run_${name} := run_${name} || v_${name};`).join("\n        ")}
-        IF token_at IS NOT NULL AND slots > started THEN
+        IF token_at IS NOT NULL AND allowance.slots > started THEN
           eta_at := (SELECT min(eta) FROM unnest(v_eta) AS eta);
           earliest := least(earliest, greatest(p_now, eta_at, token_at));
         END IF;

@@ -28,6 +28,37 @@ END`,
     `CASE WHEN ${schema}.available((p).tokens) >= 1 THEN '-Infinity'
       WHEN (p).rate > 0 THEN ceil((p).tokens_at + (1 - (p).tokens) * 1000 / (p).rate) END`,
   ),
+  // What may start of a queue now, by its rate and by its slots; no slots, also when nothing will start by itself. The bucket
+  // is filled up to now. A queue that was never configured has no limits.
+  plpgsql({
+    name: `${schema}.allowance`,
+    parameters: [
+      `p ${schema}.queues`,
+      "p_now double precision",
+      `OUT limits ${schema}.queues`,
+      "OUT allowed double precision",
+      "OUT slots double precision",
+    ],
+    returns: "record",
+    body: `BEGIN
+  limits := p;
+  allowed := 'Infinity';
+  slots := 'Infinity';
+  IF p.paused OR p.rate = 0 THEN
+    allowed := 0;
+    slots := 0;
+    RETURN;
+  END IF;
+  IF p.rate IS NOT NULL THEN
+    limits := ${schema}.refill(p, p_now);
+    allowed := ${schema}.available(limits.tokens);
+  END IF;
+  IF p.max_concurrent IS NOT NULL THEN
+    slots := p.max_concurrent - (SELECT count(*) FROM ${schema}.records WHERE state = 1 AND queue = p.queue);
+    allowed := least(allowed, slots);
+  END IF;
+END`,
+  }),
   // Only the limits that `p_changed` names change. A first rate starts with a full bucket; a changed one keeps what was
   // gathered under the old.
   plpgsql({
