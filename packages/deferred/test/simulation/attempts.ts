@@ -24,7 +24,12 @@ const schemas = {
 /** Comes back however often its process dies. */
 export class Work extends Task.make("Work", { ...schemas, maxCrashes: 1000 }) {}
 /** May take its process with it once, and is stopped when it takes too long. */
-export class Fragile extends Task.make("Fragile", { ...schemas, lease: 1500, timeout: 2500, maxCrashes: 1 }) {}
+export class Fragile extends Task.make("Fragile", {
+  ...schemas,
+  lease: 1500,
+  timeout: 2500,
+  maxCrashes: 1,
+}) {}
 
 /** How a handler ended by itself, and when by its machine's clock. */
 interface Ending {
@@ -117,7 +122,10 @@ export class Attempts {
    */
   lost(lease: TaskQueue.Lease): void {
     const key = leaseOf(lease)
-    const told = this.told.get(key) ?? { attempt: this.held.get(key), times: 0 }
+    const told = this.told.get(key) ?? {
+      attempt: this.held.get(key),
+      times: 0,
+    }
     this.told.set(key, told)
     this.held.delete(key)
     if (told.attempt === undefined || this.running.get(told.attempt)?.gently !== true) return

@@ -151,7 +151,11 @@ export class Network {
       if (end.cut) return Effect.never
       const dice = this.calm ? 0 : world.below(100)
       if (dice < 86) return usual()
-      const lost = new TaskQueue.TaskQueueError({ operation: name, message: "lost", isRetryable: true })
+      const lost = new TaskQueue.TaskQueueError({
+        operation: name,
+        message: "lost",
+        isRetryable: true,
+      })
       if (dice < 90) return Effect.fail(lost)
       if (dice < 94) return Effect.andThen(usual(), Effect.fail(lost))
       if (dice < 97) {

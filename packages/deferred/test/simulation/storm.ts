@@ -11,11 +11,12 @@ import type * as Task from "@outlive/deferred/Task"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
+import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as Worker from "@outlive/deferred/Worker"
 import { Cause, Effect, Exit, type Fiber, Layer, Option, type Schema, Scope } from "effect"
 import { Attempts, Fragile, type Odd, Work } from "./attempts.ts"
 import { type End, Network, now } from "./network.ts"
-import { Broken, Witness } from "./witness.ts"
+import { Broken, type Known, Witness } from "./witness.ts"
 import { type Machine, World } from "./world.ts"
 
 type Ref = Task.DeferredRef<typeof Schema.Int, typeof Odd>
@@ -74,10 +75,21 @@ export class Storm {
     this.tell = options?.tellStory === true ? (make) => void this.story.push(`${world.now} ${make()}`) : () => undefined
     const { driver, tell } = this
     this.witness = new Witness({ slack: skew + latest, now: world.now })
-    this.network = new Network({ world, driver, witness: this.witness, latest, tell })
+    this.network = new Network({
+      world,
+      driver,
+      witness: this.witness,
+      latest,
+      tell,
+    })
     this.configure({ maxConcurrent: this.someConcurrency() })
     this.client = this.someMachine()
-    const reached = this.network.reach({ machine: this.client, latency: world.below(50), cut: false, underWay: 0 })
+    const reached = this.network.reach({
+      machine: this.client,
+      latency: world.below(50),
+      cut: false,
+      underWay: 0,
+    })
     const made = this.client.run(Effect.provideService(TaskQueue.make(reached), Scope.Scope, Scope.makeUnsafe()))
     world.pass(0)
     this.queue = now(made.pollUnsafe() ?? Exit.die("the client does not come up"))
@@ -124,12 +136,17 @@ export class Storm {
     while (this.deferred < records) this.defer(this.some())
     this.network.calm = true
     this.configure({ paused: false, rate: undefined })
+    for (const known of this.dead) if (this.world.chance(0.5)) this.redriveOne(known)
     for (const process of this.processes) {
       process.orderly = !process.cut && process.underWay === 0 && process.machine.isUp && !process.stopping
       process.cut = false
       if (process.orderly) this.stop(process)
     }
-    this.start({ targets: ["there"], concurrency: 2 + this.world.below(3), listens: true })
+    this.start({
+      targets: ["there"],
+      concurrency: 2 + this.world.below(3),
+      listens: true,
+    })
   }
 
   private finish(): void {
@@ -166,7 +183,12 @@ export class Storm {
     world.pass(2 * latest)
     const rated = world.chance(0.3)
     witness.slack = skew + 100
-    this.configure({ maxConcurrent: undefined, ageing: undefined, rate: rated ? 5 : undefined, burst: 2 })
+    this.configure({
+      maxConcurrent: undefined,
+      ageing: undefined,
+      rate: rated ? 5 : undefined,
+      burst: 2,
+    })
     for (const { attempts } of this.processes) attempts.calm = true
     const before = witness.records.size
     for (let count = 0; count < 5; count++) {
@@ -185,6 +207,26 @@ export class Storm {
       if (!right || waited > (rated ? 2000 : 800)) {
         throw new Broken(`with nothing wrong this began ${waited} ms after its time: ${JSON.stringify(each)}`)
       }
+    }
+    this.probe()
+    for (let more = 0; more < 30 && witness.open.length > 0; more++) world.pass(1000)
+  }
+
+  /** Who holds a key now is who held it by all that happened. */
+  private probe(): void {
+    const unique = new Map<string, NewRecord>()
+    for (const { given } of this.witness.records.values()) {
+      if (given.unique !== undefined) unique.set(`${given.task} ${given.unique.key}`, given)
+    }
+    for (const given of unique.values()) {
+      const record = {
+        ...given,
+        id: this.queue.nextId(this.world.now, this.world.next),
+        target: undefined,
+      }
+      const [outcome] = now(this.driver.enqueue({ records: [record], now: this.world.now }))
+      this.tell(() => `probe ${JSON.stringify(given.unique)}: ${JSON.stringify(outcome)}`)
+      this.witness.enqueued(record, outcome, this.world.now)
     }
   }
 
@@ -219,8 +261,11 @@ export class Storm {
       priority: world.below(3),
       target: world.chance(0.1) ? "there" : undefined,
       expires: world.chance(0.15) ? 500 + world.below(4000) : undefined,
-      unique: world.chance(0.3)
-        ? { key: `key ${world.below(3)}`, while: whiles[world.below(whiles.length)] }
+      unique: world.chance(0.4)
+        ? {
+            key: `key ${world.below(2)}`,
+            while: whiles[world.below(whiles.length)],
+          }
         : undefined,
     }
   }
@@ -234,7 +279,9 @@ export class Storm {
       this.tell(() => `acknowledged ${ref.id}`)
       this.acknowledged.push(ref)
       if (world.chance(0.4)) return
-      const ended = Effect.retry(ref.await, { while: (error) => error._tag === "TaskQueueError" })
+      const ended = Effect.retry(ref.await, {
+        while: (error) => error._tag === "TaskQueueError",
+      })
       this.ask(Effect.onExit(ended, (exit) => Effect.sync(() => void this.awaited.push({ id: ref.id, exit }))))
     }
     this.ask(Effect.tap(deferring, (ref) => Effect.sync(() => acknowledge(ref))))
@@ -246,22 +293,38 @@ export class Storm {
   }
 
   private redrive(): void {
-    const dead = [...this.witness.records.values()].filter(({ phase }) => phase === "dead")
+    const dead = this.dead
     const known = dead[this.world.below(dead.length)]
-    if (known === undefined) return
-    const [outcome] = now(this.driver.redrive({ ids: [known.id], now: this.world.now }))
-    this.tell(() => `redrive ${known.id}: ${outcome}`)
-    this.redriven.add(known.id)
-    this.witness.redriven(known.id, outcome, this.world.now)
+    if (known !== undefined) this.redriveOne(known)
+  }
+
+  private redriveOne({ id }: Known): void {
+    const [outcome] = now(this.driver.redrive({ ids: [id], now: this.world.now }))
+    this.tell(() => `redrive ${id}: ${outcome}`)
+    this.redriven.add(id)
+    this.witness.redriven(id, outcome, this.world.now)
+  }
+
+  private get dead(): ReadonlyArray<Known> {
+    return [...this.witness.records.values()].filter(({ phase }) => phase === "dead")
   }
 
   private limit(): void {
     const { world } = this
     const choice = world.below(3)
-    if (choice === 0) this.configure({ maxConcurrent: world.chance(0.3) ? undefined : this.someConcurrency() })
+    if (choice === 0)
+      this.configure({
+        maxConcurrent: world.chance(0.3) ? undefined : this.someConcurrency(),
+      })
     else if (choice === 1)
-      this.configure({ rate: world.chance(0.3) ? undefined : 1 + world.below(3), burst: 1 + world.below(3) })
-    else this.configure({ ageing: world.chance(0.3) ? undefined : world.below(3000) })
+      this.configure({
+        rate: world.chance(0.3) ? undefined : 1 + world.below(3),
+        burst: 1 + world.below(3),
+      })
+    else
+      this.configure({
+        ageing: world.chance(0.3) ? undefined : world.below(3000),
+      })
   }
 
   private configure(limits: Partial<QueueLimits>): void {
@@ -320,7 +383,13 @@ export class Storm {
     this.processes.push(process)
     this.tell(() => `start ${name}: ${concurrency} at once, ${machine.ahead} ms ahead, targets ${targets}`)
     const capabilities = { ...driver.capabilities, listens }
-    const layer = Worker.layer({ tasks: [Work, Fragile], targets, concurrency, lease, drainTimeout: "1 second" }).pipe(
+    const layer = Worker.layer({
+      tasks: [Work, Fragile],
+      targets,
+      concurrency,
+      lease,
+      drainTimeout: "1 second",
+    }).pipe(
       Layer.provide(Work.toLayer(attempts.handler)),
       Layer.provide(Fragile.toLayer(attempts.handler)),
       Layer.provide(TaskQueue.layer(Effect.succeed({ ...network.reach(process), capabilities }))),

@@ -66,10 +66,10 @@ export class Witness {
     this.allowed = { tokens: this.full(), at: trueNow }
   }
 
-  enqueued(given: NewRecord, outcome: TaskQueue.EnqueueOutcome, now: number): void {
+  enqueued(given: NewRecord, outcome: TaskQueue.EnqueueOutcome | undefined, now: number): void {
     const there = this.records.get(given.id) ?? this.holder(given)
     const right =
-      there === undefined ? outcome._tag === "Inserted" : outcome._tag === "Existing" && outcome.id === there.id
+      there === undefined ? outcome?._tag === "Inserted" : outcome?._tag === "Existing" && outcome.id === there.id
     expect(right, () => `${given.id} was ${say(outcome)}, and there was ${there?.id}`)
     if (there !== undefined) return
     const known: Known = {
