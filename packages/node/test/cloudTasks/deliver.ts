@@ -1,5 +1,6 @@
 /** A delivery over a real socket, with the headers and the token that Cloud Tasks sends (C11, C12, C19, C20). */
-import { request as httpRequest } from "node:http"
+import { createServer, request as httpRequest } from "node:http"
+import type { AddressInfo } from "node:net"
 import type { protos } from "@google-cloud/tasks"
 import { Effect } from "effect"
 import { exportJWK, generateKeyPair, SignJWT } from "jose"
@@ -10,16 +11,29 @@ export const issuer = "https://accounts.google.com"
 const kid = "cloud-tasks-test"
 
 export interface Signer {
-  /** What an identity provider publishes. */
-  readonly keySet: { readonly keys: ReadonlyArray<Record<string, unknown>> }
+  /** Where its keys are published. */
+  readonly keys: string
   readonly token: (email: string, audience: string, now: number) => Effect.Effect<string>
 }
 
-export const makeSigner: Effect.Effect<Signer> = Effect.promise(async () => {
-  const { privateKey, publicKey } = await generateKeyPair("RS256", { extractable: true })
-  const key = { ...(await exportJWK(publicKey)), kid, alg: "RS256", use: "sig" }
-  return {
-    keySet: { keys: [key] },
+export const makeSigner = Effect.gen(function* () {
+  const { privateKey, publicKey } = yield* Effect.promise(() => generateKeyPair("RS256", { extractable: true }))
+  const key = { ...(yield* Effect.promise(() => exportJWK(publicKey))), kid, alg: "RS256", use: "sig" }
+  const server = yield* Effect.acquireRelease(
+    Effect.callback<ReturnType<typeof createServer>>((resume) => {
+      const made = createServer((_, response) => {
+        response.setHeader("content-type", "application/json").end(JSON.stringify({ keys: [key] }))
+      })
+      made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
+    }),
+    (made) =>
+      Effect.sync(() => {
+        made.close()
+        made.closeAllConnections()
+      }),
+  )
+  const signer: Signer = {
+    keys: `http://127.0.0.1:${(server.address() as AddressInfo).port}/certs`,
     token: (email, audience, now) =>
       Effect.promise(() =>
         new SignJWT({ email, email_verified: true, azp: "112233" })
@@ -32,6 +46,7 @@ export const makeSigner: Effect.Effect<Signer> = Effect.promise(async () => {
           .sign(privateKey),
       ),
   }
+  return signer
 })
 
 /** C11: those that Cloud Tasks does not let a task set. */
