@@ -8,8 +8,11 @@ interface Item {
 }
 const Step = Schema.Union([
   Schema.TaggedStruct("push", { value: Schema.Int }),
+  // In order, as times are.
+  Schema.TaggedStruct("append", { count: Schema.Literals([1, 5, 200]) }),
   Schema.TaggedStruct("pop", {}),
   Schema.TaggedStruct("remove", { at: Schema.Natural }),
+  Schema.TaggedStruct("remove many", { each: Schema.Literals([1, 2, 3]) }),
   Schema.TaggedStruct("change", { at: Schema.Natural, value: Schema.Int }),
 ])
 
@@ -25,16 +28,24 @@ describe("Heap", () => {
           model.reduce<number | undefined>((min, { value }) => Math.min(min ?? value, value), undefined)
         const pick = (at: number) => model[at % model.length]
         for (const step of steps) {
-          if (step._tag === "push") {
-            const item = { value: step.value, place: -1 }
-            model.push(item)
-            heap.push(item)
+          if (step._tag === "push" || step._tag === "append") {
+            const from = step._tag === "push" ? step.value : Math.max(0, ...model.map(({ value }) => value))
+            for (let n = 0; n < (step._tag === "push" ? 1 : step.count); n++) {
+              const item = { value: from + n, place: -1 }
+              model.push(item)
+              heap.push(item)
+            }
           } else if (step._tag === "pop") {
             const expected = least()
             const item = heap.pop()
             assert.strictEqual(item?.value, expected)
             if (item !== undefined) {
               assert.strictEqual(item.place, -1)
+              model.splice(model.indexOf(item), 1)
+            }
+          } else if (step._tag === "remove many") {
+            for (const item of model.filter((_, index) => index % step.each !== 0)) {
+              heap.remove(item)
               model.splice(model.indexOf(item), 1)
             }
           } else {
@@ -51,6 +62,8 @@ describe("Heap", () => {
           assert.strictEqual(heap.size, model.length)
           assert.strictEqual(heap.peek()?.value, least())
           for (const item of model) assert.isTrue(heap.has(item))
+          const all = new Set(heap)
+          assert.isTrue(all.size === model.length && model.every((item) => all.has(item)))
         }
       }),
     // Long enough that items sink through several levels.

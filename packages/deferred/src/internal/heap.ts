@@ -1,49 +1,85 @@
 /**
- * A binary heap whose items know their place, so that any of them can be taken out or moved in O(log n).
+ * A priority queue whose items know their place, so that any of them can be taken out or moved.
+ *
+ * What comes in order, as due times and ends of leases mostly do, is kept in a run: an array that is taken from at its head,
+ * where everything costs O(1). The rest is in a binary heap beside it, where it costs O(log n).
  */
+
+/** No place. */
+export const nowhere = -1
+
+/** Places in the run go down from here. */
+const firstOfRun = nowhere - 1
+
+/** So many holes in the run do not matter. */
+const slack = 64
+
 export class Heap<Key extends string, A extends { [_ in Key]: number }> {
   private readonly items: Array<A> = []
+  /** In order; `undefined` where one was taken out. The first, from `head` on, and the last are there. */
+  private run: Array<A | undefined> = []
+  private head = 0
+  private inRun = 0
   private readonly key: Key
   private readonly before: (left: A, right: A) => boolean
 
-  /** `key` names the item's field that holds its place, -1 when it is in no heap; `before` is a strict order. */
+  /** `key` names the item's field that holds its place, `nowhere` when it is in no heap; `before` is a strict order. */
   constructor(key: Key, before: (left: A, right: A) => boolean) {
     this.key = key
     this.before = before
   }
 
   get size(): number {
-    return this.items.length
+    return this.items.length + this.inRun
   }
 
   /** All items, in no order. It must not change meanwhile. */
-  [Symbol.iterator](): Iterator<A> {
-    return this.items[Symbol.iterator]()
+  *[Symbol.iterator](): Iterator<A> {
+    yield* this.items
+    for (let index = this.head; index < this.run.length; index++) {
+      const item = this.run[index]
+      if (item !== undefined) yield item
+    }
   }
 
   peek(): A | undefined {
-    return this.items[0]
+    const first = this.run[this.head]
+    const top = this.items[0]
+    if (first === undefined || top === undefined) return first ?? top
+    return this.before(top, first) ? top : first
   }
 
   has(item: A): boolean {
-    return this.items[item[this.key]] === item
+    const place = item[this.key]
+    return place > nowhere ? this.items[place] === item : place < nowhere && this.run[firstOfRun - place] === item
   }
 
   push(item: A): void {
-    this.items.push(item)
-    this.rise(item, this.items.length - 1)
+    const last = this.run.at(-1)
+    if (last !== undefined && this.before(item, last)) {
+      this.items.push(item)
+      this.rise(item, this.items.length - 1)
+      return
+    }
+    this.place(item, firstOfRun - this.run.length)
+    this.run.push(item)
+    this.inRun++
   }
 
   pop(): A | undefined {
-    const top = this.items[0]
+    const top = this.peek()
     if (top !== undefined) this.remove(top)
     return top
   }
 
   remove(item: A): void {
     const at = item[this.key]
+    this.place(item, nowhere)
+    if (at < nowhere) {
+      this.leave(firstOfRun - at)
+      return
+    }
     const last = this.items.pop()
-    this.place(item, -1)
     if (last === undefined || last === item) return
     // The hole goes down to a leaf and the last item up from there: it came from a leaf and mostly belongs near one, so
     // this asks for half as many comparisons as to put it at the top and let it sink.
@@ -53,8 +89,33 @@ export class Heap<Key extends string, A extends { [_ in Key]: number }> {
   /** To be called when the item's order has changed. */
   update(item: A): void {
     const at = item[this.key]
+    if (at < nowhere) {
+      this.remove(item)
+      this.push(item)
+      return
+    }
     this.rise(item, at)
     if (item[this.key] === at) this.sink(item, at)
+  }
+
+  private leave(index: number): void {
+    this.run[index] = undefined
+    if (--this.inRun === 0) {
+      this.run = []
+      this.head = 0
+      return
+    }
+    while (this.run.at(-1) === undefined) this.run.pop()
+    while (this.run[this.head] === undefined) this.head++
+    if (this.run.length > 2 * this.inRun + slack) this.close()
+  }
+
+  /** Puts what is left of the run together, now that most of it are holes. */
+  private close(): void {
+    const left = this.run.filter((item) => item !== undefined)
+    left.forEach((item, index) => this.place(item, firstOfRun - index))
+    this.run = left
+    this.head = 0
   }
 
   private place(item: A, at: number): void {

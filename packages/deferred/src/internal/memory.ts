@@ -7,7 +7,7 @@ import { type QueueLimits, type QueueStatistics, unlimited } from "../QueueLimit
 import type { TaskId } from "../TaskId.ts"
 import type * as TaskQueue from "../TaskQueue.ts"
 import type { Attempt, AttemptFailure, DeadReason, NewRecord, TaskRecord } from "../TaskRecord.ts"
-import { Heap } from "./heap.ts"
+import { Heap, nowhere } from "./heap.ts"
 import * as look from "./memoryLook.ts"
 import { Keys, Names, Refs } from "./memoryNames.ts"
 import { MemoryQueue } from "./memoryQueue.ts"
@@ -112,7 +112,7 @@ export class Memory {
       const queue = this.queues.get(name)
       if (queue === undefined) continue
       queue.claim(params, limit, (record) => {
-        if (record.expiryPlace >= 0) this.expiries.remove(record)
+        if (record.expiryPlace !== nowhere) this.expiries.remove(record)
         this.enter(record, "running")
         record.worker = params.worker
         record.startedAt = params.now
@@ -350,7 +350,7 @@ export class Memory {
 
   private unwait(record: MemoryRecord): void {
     this.queue(record.queue).remove(record)
-    if (record.expiryPlace >= 0) this.expiries.remove(record)
+    if (record.expiryPlace !== nowhere) this.expiries.remove(record)
   }
 
   private bury(record: MemoryRecord, reason: DeadReason, now: number): void {

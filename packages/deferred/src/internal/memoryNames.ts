@@ -2,7 +2,7 @@
  * What records in memory are known by besides their ids: names, with their tombstones, unique keys, references.
  */
 import type { TaskId } from "../TaskId.ts"
-import { Heap } from "./heap.ts"
+import { Heap, nowhere } from "./heap.ts"
 import type { MemoryRecord } from "./memoryRecord.ts"
 
 /** Who has a name, and until when it stays taken once its record has ended. */
@@ -31,7 +31,7 @@ export class Names {
     const key = pairKey(record.queue, record.name)
     const before = this.names.get(key)
     if (before !== undefined) this.free(before)
-    this.names.set(key, { key, owner: record.id, until: undefined, place: -1 })
+    this.names.set(key, { key, owner: record.id, until: undefined, place: nowhere })
   }
 
   /** The record has ended: its tombstone begins. */
@@ -63,7 +63,7 @@ export class Names {
   }
 
   private free(name: Name): void {
-    if (name.place >= 0) this.tombstones.remove(name)
+    if (name.place !== nowhere) this.tombstones.remove(name)
     this.names.delete(name.key)
   }
 }

@@ -3,6 +3,7 @@
  */
 import type { ClaimedRecord } from "../TaskQueue.ts"
 import { type Attempt, ledgerLength, type NewRecord, type TaskRecord, type TaskState } from "../TaskRecord.ts"
+import { nowhere } from "./heap.ts"
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
@@ -61,8 +62,8 @@ export const fromNew = (record: NewRecord, seq: number, now: number): MemoryReco
   token: 0,
   holdsKey: false,
   attempts: undefined,
-  place: -1,
-  expiryPlace: -1,
+  place: nowhere,
+  expiryPlace: nowhere,
 })
 
 export const stateOf = (record: MemoryRecord, now: number): TaskState =>
