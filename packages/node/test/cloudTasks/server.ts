@@ -195,6 +195,7 @@ export const make = Effect.gen(function* () {
         yield* TestClock.setTime(next)
       }
       yield* TestClock.setTime(end)
+      state.expire()
     })
 
   return CloudTasksServer.of({

@@ -375,18 +375,25 @@ export class State {
     queue.tokensAt = now
   }
 
-  /** The tasks that are dispatched now; they count as running from here on. */
-  take(): ReadonlyArray<{ readonly queue: StoredQueue; readonly task: StoredTask }> {
+  /** C6: a task is deleted when it is too old, dispatched or not. */
+  expire(): void {
     const now = this.now()
-    const taken: Array<{ readonly queue: StoredQueue; readonly task: StoredTask }> = []
     for (const queue of this.queues.values()) {
-      this.#refill(queue)
       for (const task of [...queue.tasks.values()]) {
-        // C6
         if (task.createTime + queue.taskTtl > now || task.running) continue
         this.bury(queue, task)
         this.endings.push({ name: task.name, how: "expired", at: now })
       }
+    }
+  }
+
+  /** The tasks that are dispatched now; they count as running from here on. */
+  take(): ReadonlyArray<{ readonly queue: StoredQueue; readonly task: StoredTask }> {
+    const now = this.now()
+    const taken: Array<{ readonly queue: StoredQueue; readonly task: StoredTask }> = []
+    this.expire()
+    for (const queue of this.queues.values()) {
+      this.#refill(queue)
       if (queue.state !== "RUNNING" || queue.throttledUntil > now) continue
       const due = [...queue.tasks.values()]
         .filter((task) => !task.running && task.scheduleTime <= now)
