@@ -36,6 +36,13 @@ const expected: Record<string, ReadonlyArray<string>> = {
     "picture 5 took 2 attempts, the others one",
   ],
   "07-outbox.ts": ["order 1: the card was declined", "orders: 2", "receipts: 2", "attempts: Retry,Succeed"],
+  "08-push.ts": [
+    "a worker in the function: FrontendsNotSupported",
+    "cat.png is small now, in attempt 1",
+    "huge.png is small now, in attempt 2",
+    "broken.png: its own typed error, by type",
+    "a stranger: 403",
+  ],
   "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
 }
 
