@@ -172,6 +172,8 @@ export const make = Effect.fnUntraced(function* <
     Effect.catchTag("Refused", ({ response }: Refused) => Effect.succeed(response)),
     // Attempts have their own lines, and what was refused has one a minute.
     HttpMiddleware.withLoggerDisabled,
+    // The fiber of a request may come with another one.
+    Effect.provideService(Clock.Clock, clock),
   )
 })
 

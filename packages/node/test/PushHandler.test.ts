@@ -11,10 +11,13 @@ import * as PushAnswer from "@outlive/node/PushAnswer"
 import { PushAuthenticator } from "@outlive/node/PushAuthenticator"
 import * as PushDeadLetters from "@outlive/node/PushDeadLetters"
 import * as PushDelivery from "@outlive/node/PushDelivery"
+import * as PushHandler from "@outlive/node/PushHandler"
 import * as PushSignature from "@outlive/node/PushSignature"
-import { Deferred, Effect, Fiber, Latch, Layer, Logger, Option, References, Schema } from "effect"
+import { Clock, Deferred, Effect, Fiber, Latch, Layer, Logger, Option, References, Schema } from "effect"
+import { HttpRouter, HttpServer } from "effect/http"
 import { TestClock } from "effect/testing"
 import {
+  Act,
   act,
   Busy,
   deliver,
@@ -23,6 +26,7 @@ import {
   type Handle,
   headText,
   id,
+  Keys,
   oldKey,
   path,
   port,
@@ -374,6 +378,33 @@ describe("PushHandler", () => {
       )
       assert.strictEqual(yield* Effect.retry(again, { times: 100 }), 200)
     }).pipe(Effect.provide(endpoint(holding, { concurrency: 1 })), quietly),
+  )
+
+  it.effect("answers as a fetch handler, too, as functions have them", () =>
+    Effect.gen(function* () {
+      const routes = PushHandler.layer({ tasks: [Act], bodyLimit: 1_000 }).pipe(
+        Layer.provide(Act.toLayer(handle)),
+        Layer.provide(PushSignature.layer().pipe(Layer.provide(Keys))),
+        Layer.provide(Instance.layerFrontend()),
+        Layer.provide(HttpServer.layerServices),
+      )
+      const clock = yield* Effect.clockWith(Effect.succeed)
+      const { handler } = yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          HttpRouter.toWebHandler(Layer.provide(routes, Layer.succeed(Clock.Clock, clock)), { disableLogger: true }),
+        ),
+        ({ dispose }) => Effect.promise(dispose),
+      )
+      const post = (body: string, headers: Record<string, string>, to = path) =>
+        Effect.promise(() => handler(new Request(`https://f.example.com${to}`, { method: "POST", body, headers })))
+      const said = yield* post(act("succeed"), signedHeaders(act("succeed")))
+      assert.strictEqual(said.status, 200)
+      assert.deepInclude(PushAnswer.parse(yield* Effect.promise(() => said.text())), { outcome: "Succeeded" })
+      const long = act("x".repeat(2_000))
+      assert.strictEqual((yield* post(long, signedHeaders(long))).status, 413)
+      assert.strictEqual((yield* post(act("succeed"), {})).status, 403)
+      assert.strictEqual((yield* post(act("succeed"), signedHeaders(act("succeed")), `${path}?x`)).status, 403)
+    }).pipe(quietly),
   )
 
   it.effect("serves who is known while thousands of strangers knock, and says so in one line a minute", () => {
