@@ -7,7 +7,7 @@ import type { Change } from "@outlive/deferred/TaskQueue"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as Worker from "@outlive/deferred/Worker"
 import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
-import { Deferred, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Latch, Layer, Schema, Scope, Stream } from "effect"
 import { isMissing, useDatabase } from "./postgres/database.ts"
 import {
   claim,
@@ -219,7 +219,10 @@ describe.skipIf(isMissing)("the caller's transaction", () => {
     Effect.gen(function* () {
       const { drivers, services } = yield* processes(client, 2)
       const [driver, other] = drivers as [TaskQueue["Service"], TaskQueue["Service"]]
-      const here = yield* hints(driver, 2, "Waiting")
+      const here: Array<Change> = []
+      const both = yield* Latch.make(false)
+      const heard = (change: Change) => Effect.sync(() => here.push(change) === 2 && both.openUnsafe())
+      yield* Effect.forkChild(Stream.runForEach(yield* driver.changes, heard), { startImmediately: true })
       const there = yield* hints(other, 2, "Waiting")
       const sql = yield* Effect.provideContext(PgClient.PgClient, services[0]!)
       yield* sql.withTransaction(
@@ -228,6 +231,7 @@ describe.skipIf(isMissing)("the caller's transaction", () => {
           // Told meanwhile, by another connection: what was done in the transaction is told after it.
           yield* on(services[1]!)(other.enqueue({ records: [record(2, { queue: "out" })], now }))
           assert.deepStrictEqual(yield* other.get({ ids: [idOf(1)], now }), [undefined])
+          assert.notDeepInclude(here, { _tag: "Waiting", queues: ["in"] })
         }),
       )
       const expected = [
@@ -235,8 +239,9 @@ describe.skipIf(isMissing)("the caller's transaction", () => {
         { _tag: "Waiting", queues: ["in"] },
       ]
       assert.deepStrictEqual(yield* Fiber.join(there), expected as ReadonlyArray<Change>)
+      yield* both.await
       assert.deepStrictEqual(
-        (yield* Fiber.join(here)).map((each) => JSON.stringify(each)).sort(),
+        here.map((each) => JSON.stringify(each)).sort(),
         expected.map((each) => JSON.stringify(each)).sort(),
       )
     }),

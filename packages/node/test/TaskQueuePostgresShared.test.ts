@@ -37,6 +37,31 @@ describe.skipIf(isMissing)("several processes", () => {
     }),
   )
 
+  it.effect("pass over what another is starting at this moment, and find it again when that comes to nothing", () =>
+    Effect.gen(function* () {
+      const { drivers, services } = yield* processes(client, 2, { listen: false })
+      yield* drivers[0]!.enqueue({ records: records(30), now })
+      const sql = yield* Effect.provideContext(PgClient.PgClient, services[0]!)
+      const ids = (result: { readonly records: ReadonlyArray<{ readonly id: TaskId }> }) =>
+        result.records.map(({ id }) => id)
+      yield* sql
+        .withTransaction(
+          Effect.gen(function* () {
+            assert.deepStrictEqual(ids(yield* claim(drivers[0]!, { limit: 20 })), times(20).map(idOf))
+            const { nextAt, ...other } = yield* claim(drivers[1]!, { limit: 20 })
+            assert.deepStrictEqual(
+              ids(other),
+              times(10).map((index) => idOf(20 + index)),
+            )
+            assert.strictEqual(nextAt, now)
+            yield* Effect.fail("no")
+          }),
+        )
+        .pipe(Effect.ignore)
+      assert.deepStrictEqual(ids(yield* claim(drivers[1]!)), times(20).map(idOf))
+    }),
+  )
+
   it.effect("never run more of a queue than its limit, nor start more than its rate", () =>
     Effect.gen(function* () {
       const { drivers, schema, services } = yield* processes(client, 4, { listen: false })
@@ -97,22 +122,35 @@ describe.skipIf(isMissing)("several processes", () => {
 
   it.effect("do not stand in each other's way when they come with many names in opposite orders", () =>
     Effect.gen(function* () {
-      const { drivers } = yield* processes(client, 4, { listen: false })
-      const names = records(100).map((_, index) => `name-${index}`)
-      const rounds = yield* Effect.forEach(
-        times(12),
-        (round) => {
-          const ordered = round % 2 === 0 ? names : [...names].reverse()
-          const batch = ordered.map((name, index) =>
-            record(round * 1000 + index, { name, onDuplicate: round % 3 === 0 ? "replace" : "ignore" }),
+      const deadlocks = Effect.flatMap(PgClient.PgClient, (sql) =>
+        Effect.map(
+          sql.unsafe("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").values,
+          (rows) => Number(rows[0]?.[0]),
+        ),
+      ).pipe(Effect.provide(client, { local: true }))
+      const before = yield* deadlocks
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { drivers } = yield* processes(client, 4, { listen: false })
+          const names = times(100).map((index) => `name-${index}`)
+          const rounds = yield* Effect.forEach(
+            times(12),
+            (round) => {
+              const ordered = Math.floor(round / 4) + (round % 2) === 0 ? names : [...names].reverse()
+              const batch = ordered.map((name, index) =>
+                record(round * 1000 + index, { name, onDuplicate: round % 3 === 0 ? "replace" : "ignore" }),
+              )
+              return drivers[round % 4]!.enqueue({ records: batch, now })
+            },
+            at,
           )
-          return drivers[round % 4]!.enqueue({ records: batch, now })
-        },
-        at,
+          const inserted = rounds.flat().filter(({ _tag }) => _tag === "Inserted")
+          assert.strictEqual(inserted.length, 100)
+          assert.deepStrictEqual(yield* states(drivers[0]!), { ready: 100 })
+        }),
       )
-      const inserted = rounds.flat().filter(({ _tag }) => _tag === "Inserted")
-      assert.strictEqual(inserted.length, 100)
-      assert.deepStrictEqual(yield* states(drivers[0]!), { ready: 100 })
+      // A server that ends a deadlock lets everybody wait for a second before.
+      assert.strictEqual(yield* deadlocks, before)
     }),
   )
 
