@@ -1,37 +1,16 @@
 /** What the SQLite driver promises beyond the contract: groups of calls, many processes, and files that are not its own. */
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { newFolder as folder, newFile, record as sample } from "./records.ts"
 
-const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true })),
-)
-const newFile = Effect.map(folder, (path) => join(path, "queue.db"))
-
-const record = (number: number, more?: Partial<NewRecord>): NewRecord => ({
-  id: `00000000-0000-7000-8000-${String(number).padStart(12, "0")}` as TaskId,
-  task: "task",
-  version: 1,
-  queue: "queue",
-  payload: "{}",
-  headers: {},
-  priority: 0,
-  eta: 0,
-  onDuplicate: "fail",
-  tombstone: 0,
-  maxCrashes: 3,
-  keep: 1000,
-  ...more,
-})
+const record = (number: number, more?: Partial<NewRecord>) => sample(number, { keep: 1000, ...more })
 const now = 1000
 const claimAll = (driver: TaskQueue.Driver, limit = 1000) =>
   driver.claim({

@@ -1,6 +1,3 @@
-/** The task queue in an application's own database: what is in one transaction, and what is not. */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
@@ -13,6 +10,7 @@ import * as SqliteClient from "@outlive/node/SqliteClient"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect, Exit, Fiber, Latch, Layer, Schema, Stream } from "effect"
 import { SqlClient } from "effect/sql"
+import { newFolder, record } from "./records.ts"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
 const Ship = Task.make("Ship", {
@@ -23,10 +21,6 @@ const Ship = Task.make("Ship", {
   retry: RetryPolicy.fixed("10 millis", { maxAttempts: 3 }),
 })
 
-const newFolder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-shared-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true })),
-)
 /** An application's database, with a table of its own that has the name of one of ours without the prefix. */
 const Database = Layer.unwrap(
   Effect.map(newFolder, (folder) => SqliteClient.layer({ filename: join(folder, "app.db"), synchronous: "normal" })),
@@ -104,9 +98,9 @@ describe("a deferral in a transaction", () => {
       yield* inTransaction(
         Effect.gen(function* () {
           yield* insert(1)
-          const good = { ...(yield* newRecord), name: "good" }
+          const good = record(1, { name: "good" })
           // No driver takes such a priority: the second record of the call fails, and with it the first.
-          const bad = { ...(yield* newRecord), priority: Number.NaN }
+          const bad = record(2, { priority: Number.NaN })
           const error = yield* Effect.flip(queue.enqueue({ records: [good, bad], now: 0 }))
           assert.strictEqual(error._tag, "TaskQueueError")
           yield* Ship.defer(payload, { name: "good" })
@@ -195,18 +189,3 @@ describe("one file for both", () => {
     }),
   )
 })
-
-const newRecord = Effect.map(TaskQueue, (queue) => ({
-  id: queue.nextId(0, () => 0.5),
-  task: "Ship",
-  version: 1,
-  queue: "default",
-  payload: "{}",
-  headers: {},
-  priority: 0,
-  eta: 0,
-  onDuplicate: "fail" as const,
-  tombstone: 0,
-  maxCrashes: 3,
-  keep: Number.POSITIVE_INFINITY,
-}))

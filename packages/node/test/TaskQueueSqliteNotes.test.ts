@@ -1,38 +1,12 @@
-/** What the file keeps beside its records: it goes with them, and does not grow for ever. */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect } from "effect"
+import { idOf, newFile, record as sample } from "./records.ts"
 
-const newFile = Effect.map(
-  Effect.acquireRelease(
-    Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-"))),
-    (path) => Effect.sync(() => rmSync(path, { recursive: true })),
-  ),
-  (path) => join(path, "queue.db"),
-)
-const idOf = (number: number) => `00000000-0000-7000-8000-${String(number).padStart(12, "0")}` as TaskId
-const record = (number: number, more?: Partial<NewRecord>): NewRecord => ({
-  id: idOf(number),
-  task: "task",
-  version: 1,
-  queue: "queue",
-  payload: "{}",
-  headers: {},
-  priority: 0,
-  eta: 0,
-  onDuplicate: "fail",
-  tombstone: 0,
-  maxCrashes: 1000,
-  keep: 1000,
-  ...more,
-})
+const record = (number: number, more?: Partial<NewRecord>) => sample(number, { keep: 1000, maxCrashes: 1000, ...more })
 const numbers = (length: number) => Array.from({ length }, (_, index) => index)
 const claimAt = (driver: TaskQueue.Driver, now: number, limit = 1000) =>
   Effect.map(

@@ -1,38 +1,12 @@
-/** What a claim does first, when it is more than one claim does. */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect } from "effect"
+import { newFile, records as samples } from "./records.ts"
 
-const newFile = Effect.map(
-  Effect.acquireRelease(
-    Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-"))),
-    (path) => Effect.sync(() => rmSync(path, { recursive: true })),
-  ),
-  (path) => join(path, "queue.db"),
-)
 const now = 1000
-const records = (count: number, more?: Partial<NewRecord>): ReadonlyArray<NewRecord> =>
-  Array.from({ length: count }, (_, index) => ({
-    id: `00000000-0000-7000-8000-${String(index).padStart(12, "0")}` as TaskId,
-    task: "task",
-    version: 1,
-    queue: "queue",
-    payload: "{}",
-    headers: {},
-    priority: 0,
-    eta: 0,
-    onDuplicate: "fail",
-    tombstone: 0,
-    maxCrashes: 3,
-    keep: 1000,
-    ...more,
-  }))
+const records = (count: number, more?: Partial<NewRecord>) => samples(count, () => ({ keep: 1000, ...more }))
 const claimAt = (driver: TaskQueue.Driver, limit: number, now: number) =>
   driver.claim({
     queues: [{ name: "queue", limit }],

@@ -1,33 +1,11 @@
 /** Records and calls for the tests of the Postgres driver, with everything filled in that a test does not speak of. */
 import { randomUUID } from "node:crypto"
 import type { PgClient } from "@effect/sql-pg"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
-import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
 import { type Context, Effect, Layer } from "effect"
 
-/** Records are told apart by a number, by which their ids sort. */
-export const idOf = (number: number): TaskId => `00000000-0000-7000-8000-${String(number).padStart(12, "0")}` as TaskId
-
-export const record = (number: number, more?: Partial<NewRecord>): NewRecord => ({
-  id: idOf(number),
-  task: "task",
-  version: 1,
-  queue: "queue",
-  payload: "{}",
-  headers: {},
-  priority: 0,
-  eta: 0,
-  onDuplicate: "fail",
-  tombstone: 0,
-  maxCrashes: 3,
-  keep: Number.POSITIVE_INFINITY,
-  ...more,
-})
-
-export const records = (count: number, more?: (number: number) => Partial<NewRecord>): ReadonlyArray<NewRecord> =>
-  Array.from({ length: count }, (_, number) => record(number, more?.(number)))
+export { idOf, record, records } from "../records.ts"
 
 export const now = 1000
 

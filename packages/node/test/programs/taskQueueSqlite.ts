@@ -8,6 +8,7 @@ import type { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Clock, Effect } from "effect"
+import { record } from "../records.ts"
 
 const [what, filename, count] = process.argv.slice(2)
 const print = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
@@ -17,21 +18,7 @@ const enqueueOne = Effect.gen(function* () {
   const queue = yield* TaskQueue
   const now = yield* Clock.currentTimeMillis
   const id = queue.nextId(now, Math.random)
-  const record = {
-    id,
-    task: "task",
-    version: 1,
-    queue: "queue",
-    payload: "{}",
-    headers: {},
-    priority: 0,
-    eta: 0,
-    onDuplicate: "fail" as const,
-    tombstone: 0,
-    maxCrashes: 3,
-    keep: Number.POSITIVE_INFINITY,
-  }
-  yield* queue.enqueue({ records: [record], now })
+  yield* queue.enqueue({ records: [record(0, { id })], now })
   yield* print(id)
 })
 
