@@ -22,7 +22,7 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Layer from "effect/Layer"
 import * as Admission from "./internal/push/admission.ts"
 import * as Deferral from "./internal/push/deferral.ts"
-import { authenticate, type Refused } from "./internal/push/receive.ts"
+import { answer, authenticate } from "./internal/push/receive.ts"
 import { makeRefusals } from "./internal/push/refusals.ts"
 import { PushAuthenticator } from "./PushAuthenticator.ts"
 
@@ -135,7 +135,7 @@ export const layer = <const T extends Tasks>(
           return known.has(path)
             ? HttpServerResponse.empty({ status: 405, headers: { allow: "POST" } })
             : HttpServerResponse.empty({ status: 404 })
-        }).pipe(Effect.catchTag("Refused", ({ response }: Refused) => Effect.succeed(response))),
+        }).pipe(Effect.catchTag("Refused", answer)),
       )
       return Layer.merge(
         others,

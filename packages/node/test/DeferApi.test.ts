@@ -5,7 +5,7 @@ import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as DeferApi from "@outlive/node/DeferApi"
 import * as PushSignature from "@outlive/node/PushSignature"
-import { DateTime, Effect, Layer, References, Schema } from "effect"
+import { DateTime, Effect, Layer, Logger, References, Schema } from "effect"
 import { HttpRouter } from "effect/http"
 import { TestClock } from "effect/testing"
 import { Keys, port, send, signedHeaders } from "./push/endpoint.ts"
@@ -141,6 +141,27 @@ describe("DeferApi", () => {
       assert.lengthOf(yield* records, 0)
     }).pipe(Effect.provide(Api), quietly),
   )
+
+  it.effect("says of strangers one line a minute, whatever the server says of others", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ message }) => {
+      lines.push(String(Array.isArray(message) ? message[0] : message))
+    })
+    const noisy = HttpRouter.serve(DeferApi.layer(options), { disableListenLog: true }).pipe(
+      Layer.provide(PushSignature.layer().pipe(Layer.provide(Keys))),
+      Layer.provideMerge(NodeHttpServer.layerTest),
+      Layer.provideMerge(TaskQueueMemory.layer),
+    )
+    return Effect.gen(function* () {
+      const at = yield* port
+      yield* send(at, { path: "/tasks/Resize", body: "{}" })
+      yield* send(at, { path: "/tasks/Nothing", body: "{}" })
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(lines, ["refused 2 requests to /tasks within a minute: 2 without a signature or a token"])
+      yield* call("/tasks/Resize", resize)
+      assert.deepStrictEqual(lines.slice(1), ["Sent HTTP response"])
+    }).pipe(Effect.provide(noisy), Effect.provide(Logger.layer([logger])))
+  })
 
   it.effect("says 503 when the queue cannot store, and not why", () =>
     Effect.gen(function* () {

@@ -8,7 +8,7 @@ import { HttpApiSchemaError } from "effect/http-api/HttpApiError"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as Layer from "effect/Layer"
 import { PushAuthenticator } from "../../PushAuthenticator.ts"
-import { authenticate, type Bounds, readBody } from "./receive.ts"
+import { answer, authenticate, type Bounds, readBody } from "./receive.ts"
 import type { Refusals } from "./refusals.ts"
 
 /** Lets a request through to its endpoint, with its body read and checked. */
@@ -25,7 +25,7 @@ export const layer = (refusals: Refusals, bounds: Bounds): Layer.Layer<Admission
           const body = yield* readBody(request, sender, refusals, bounds)
           return yield* Effect.provideService(endpoint, HttpServerRequest.HttpServerRequest, withBody(request, body))
         }).pipe(
-          Effect.catchTag("Refused", ({ response }) => Effect.succeed(response)),
+          Effect.catchTag("Refused", answer),
           Effect.catch((error: unknown) =>
             HttpApiSchemaError.is(error)
               ? Effect.succeed(

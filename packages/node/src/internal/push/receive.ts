@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Stream from "effect/Stream"
@@ -29,6 +30,12 @@ export class Refused {
     this.response = HttpServerResponse.empty({ status, headers: { ...headers, connection: "close" } })
   }
 }
+
+/** Its answer, which is not worth a line of the server's log. */
+export const answer = ({
+  response,
+}: Refused): Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest> =>
+  HttpMiddleware.withLoggerDisabled(Effect.succeed(response))
 
 export const refusedUntil = (millis: number): Refused =>
   new Refused(503, { "retry-after": PushAnswer.retryAfterHeader(millis), [PushAnswer.outcomeHeader]: "Refused" })
