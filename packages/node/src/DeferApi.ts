@@ -7,7 +7,7 @@
 import type * as Task from "@outlive/deferred/Task"
 import { isTaskGroup, type TaskGroup } from "@outlive/deferred/TaskGroup"
 import type { TaskQueue } from "@outlive/deferred/TaskQueue"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
@@ -22,9 +22,12 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Layer from "effect/Layer"
 import * as Admission from "./internal/push/admission.ts"
 import * as Deferral from "./internal/push/deferral.ts"
+import { count, millis } from "./internal/push/options.ts"
 import { answer, authenticate } from "./internal/push/receive.ts"
 import { makeRefusals } from "./internal/push/refusals.ts"
 import { PushAuthenticator } from "./PushAuthenticator.ts"
+
+export { InvalidPushOptions } from "./internal/push/options.ts"
 
 /** Tasks, groups of tasks among them. @since 0.1.0 */
 export type Tasks = ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>
@@ -67,6 +70,8 @@ export interface Options<T extends Tasks> {
  * | the payload is larger than can be stored, or the body than `bodyLimit` | 413 |
  * | it is not JSON | 415 |
  * | the queue cannot store it now | 503 |
+ *
+ * Options out of their bounds, and names that do not fit, are a defect.
  *
  * Properties that are not known are refused, so that a misspelt `delay` does not run a task at once.
  *
@@ -117,8 +122,8 @@ export const layer = <const T extends Tasks>(
         return handled as unknown as HttpApiBuilder.Handlers<TaskQueue>
       })
       const bounds = {
-        bodyLimit: options.bodyLimit ?? 2 * 1024 * 1024,
-        bodyTimeout: Duration.toMillis(Duration.fromInputUnsafe(options.bodyTimeout ?? "30 seconds")),
+        bodyLimit: yield* count("bodyLimit", options.bodyLimit, 2 * 1024 * 1024),
+        bodyTimeout: yield* millis("bodyTimeout", options.bodyTimeout, "30 seconds"),
       }
       const document = HttpServerResponse.jsonUnsafe(OpenApi.fromApi(api))
       const authenticator = yield* PushAuthenticator

@@ -10,7 +10,7 @@ import * as TaskAttempt from "@outlive/deferred/TaskAttempt"
 import type { TaskGroup } from "@outlive/deferred/TaskGroup"
 import { makeGenerator } from "@outlive/deferred/TaskId"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -19,6 +19,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import { givenOf, givenOfUnreadable } from "./internal/push/given.ts"
+import { count, millis } from "./internal/push/options.ts"
 import { authenticate, type Bounds, type Refused, readBody } from "./internal/push/receive.ts"
 import { makeRefusals } from "./internal/push/refusals.ts"
 import { makeRoom } from "./internal/push/room.ts"
@@ -26,6 +27,8 @@ import * as PushAnswer from "./PushAnswer.ts"
 import { PushAuthenticator, type Sender } from "./PushAuthenticator.ts"
 import { PushDeadLetters } from "./PushDeadLetters.ts"
 import * as PushDelivery from "./PushDelivery.ts"
+
+export { InvalidPushOptions } from "./internal/push/options.ts"
 
 /** @since 0.1.0 */
 export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>> {
@@ -63,7 +66,8 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<Readon
  * unless its sender keeps it (`PushDispatcher` does), it goes to `PushDeadLetters` first. What cannot be read, and a task
  * that is not among `tasks`, are dead letters; a newer version of a task is tried again, for a newer instance.
  *
- * A sender that hangs up interrupts the handler: it has given the attempt up. Shutdown, of the `Instance` or of the layer's
+ * A sender that hangs up interrupts the handler, and so does the end of the time that it waits, if its connection broke
+ * without a word: it has given the attempt up. Options out of their bounds are a defect, `InvalidPushOptions`. Shutdown, of the `Instance` or of the layer's
  * scope, takes no more deliveries, waits for those under way, and gives back what is left after `drainTimeout`.
  *
  * All times are by the `Clock` of the layer. Delivery is at least once: an answer can get lost.
@@ -120,18 +124,18 @@ export const make = Effect.fnUntraced(function* <
   const refusals = yield* makeRefusals(path)
   const room = yield* makeRoom({
     name: `push handler ${path}`,
-    concurrency: options.concurrency ?? 100,
-    drainTimeout: options.drainTimeout ?? "20 seconds",
+    concurrency: yield* count("concurrency", options.concurrency, 100),
+    drainTimeout: yield* millis("drainTimeout", options.drainTimeout, "20 seconds"),
   })
   const attempt = yield* TaskAttempt.make({ tasks: options.tasks, worker: instance })
   const clock = yield* Clock.clockWith(Effect.succeed)
   const random = yield* Random.Random
   const nextId = makeGenerator()
   const bounds: Bounds = {
-    bodyLimit: options.bodyLimit ?? 2 * 1024 * 1024,
-    bodyTimeout: millis(options.bodyTimeout ?? "30 seconds"),
+    bodyLimit: yield* count("bodyLimit", options.bodyLimit, 2 * 1024 * 1024),
+    bodyTimeout: yield* millis("bodyTimeout", options.bodyTimeout, "30 seconds"),
   }
-  const deadline = millis(options.deadline ?? "10 minutes")
+  const deadline = yield* millis("deadline", options.deadline, "10 minutes")
 
   const read = (request: HttpServerRequest.HttpServerRequest, sender: Sender, body: Uint8Array) => {
     const now = clock.currentTimeMillisUnsafe()
@@ -150,7 +154,7 @@ export const make = Effect.fnUntraced(function* <
   const deliver = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest, sender: Sender) {
     const body = yield* readBody(request, sender, refusals, bounds)
     const { given, keepsDead } = yield* read(request, sender, body)
-    const ended = yield* room.run(() => attempt(given))
+    const ended = yield* room.run(() => attempt(given), given.until)
     const { failure, outcome, result } = ended
     if (outcome._tag === "Dead" && !keepsDead) {
       const { headers, id, name, payload, queue, task, timeout, version } = given
@@ -195,5 +199,3 @@ const answer = (ended: TaskAttempt.Ended, now: number): HttpServerResponse.HttpS
     },
   })
 }
-
-const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))

@@ -13,12 +13,13 @@ import { messageOf } from "@outlive/deferred/Outcome"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Jose from "jose"
+import { millis } from "./internal/push/options.ts"
 import { AuthenticatorUnavailable, NotAuthentic, PushAuthenticator } from "./PushAuthenticator.ts"
 
 /** @since 0.1.0 */
@@ -87,8 +88,8 @@ export const make = Effect.fnUntraced(function* (
     return yield* refuse("email", "must name an account: everybody with an account at the issuer would be accepted")
   }
   const keysUrl = options.keys ?? "https://www.googleapis.com/oauth2/v3/certs"
-  const tolerance = Duration.toSeconds(Duration.fromInputUnsafe(options.tolerance ?? "30 seconds"))
-  const keySet = yield* makeKeySet(keysUrl, Duration.toMillis(Duration.fromInputUnsafe(options.keysFor ?? "1 hour")))
+  const tolerance = (yield* millis("tolerance", options.tolerance, "30 seconds")) / 1_000
+  const keySet = yield* makeKeySet(keysUrl, yield* millis("keysFor", options.keysFor, "1 hour"))
 
   const verify = (token: string, set: KeySet, now: number) =>
     Effect.tryPromise({

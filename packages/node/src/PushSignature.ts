@@ -9,10 +9,11 @@
  */
 import { createHash, createHmac, timingSafeEqual } from "node:crypto"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import { millis } from "./internal/push/options.ts"
 import { NotAuthentic, PushAuthenticator, type Reason, type Sender } from "./PushAuthenticator.ts"
 import { PushKeys } from "./PushKeys.ts"
 
@@ -98,7 +99,7 @@ export const make = Effect.fnUntraced(function* (
   options?: Options,
 ): Effect.fn.Return<PushAuthenticator["Service"], never, PushKeys> {
   const keys = yield* PushKeys
-  const window = Duration.toMillis(Duration.fromInputUnsafe(options?.window ?? "5 minutes"))
+  const window = yield* millis("window", options?.window, "5 minutes")
   return PushAuthenticator.of({
     authenticate: (request) =>
       Effect.clockWith((clock) => {

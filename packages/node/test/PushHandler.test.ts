@@ -2,6 +2,7 @@ import { gzipSync } from "node:zlib"
 import { assert, beforeEach, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
 import * as DeadLetters from "@outlive/deferred/DeadLetters"
+import type * as Task from "@outlive/deferred/Task"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
 import { TaskId } from "@outlive/deferred/TaskId"
@@ -407,6 +408,47 @@ describe("PushHandler", () => {
     }).pipe(quietly),
   )
 
+  it.effect("ends an attempt whose sender waits no longer, also when the connection says nothing of that", () =>
+    Effect.gen(function* () {
+      const body = act("hold", { attempt: { ...delivery().attempt!, deadline: 20_000 } })
+      const first = yield* Effect.forkChild(deliver(yield* port, body))
+      yield* begun.await
+      yield* TestClock.adjust("19 seconds")
+      assert.isUndefined(first.pollUnsafe())
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(first)).status, 503)
+      yield* interrupted.await
+    }).pipe(Effect.provide(endpoint(holding)), quietly),
+  )
+
+  it.effect.each([
+    [{ concurrency: 0 }, /option concurrency must be 1, 2, \.\.\., and is 0/],
+    [{ concurrency: Number.NaN }, /option concurrency/],
+    [{ bodyLimit: 1.5 }, /option bodyLimit/],
+    [{ bodyTimeout: Number.NaN }, /option bodyTimeout must be a finite time, and not negative/],
+    [{ deadline: "Infinity" }, /option deadline/],
+    [{ drainTimeout: -1 }, /option drainTimeout/],
+  ] as const)("does not start with %j", ([options, message]) =>
+    Effect.gen(function* () {
+      assert.match(String(yield* Effect.exit(Layer.build(endpoint(handle, options)))), message)
+    }),
+  )
+
+  it("does not compile without a handler for each task, or without an authenticator", () => {
+    type Needs<L> = L extends Layer.Layer<never, never, infer R> ? R : never
+    const layer = PushHandler.layer({ tasks: [Act] })
+    const needs = <R>(..._: ReadonlyArray<(needed: R) => void>) => true
+    type All = HttpRouter.HttpRouter | PushAuthenticator | Instance.Instance | Task.HandlersOf<typeof Act>
+    const all: (needed: All) => void = () => undefined
+    assert.isTrue(needs<Needs<typeof layer>>(all))
+    const unhandled: (needed: Exclude<All, Task.HandlersOf<typeof Act>>) => void = () => undefined
+    // @ts-expect-error: the handler of Act is missing
+    assert.isTrue(needs<Needs<typeof layer>>(unhandled))
+    const unauthenticated: (needed: Exclude<All, PushAuthenticator>) => void = () => undefined
+    // @ts-expect-error: the authenticator is missing
+    assert.isTrue(needs<Needs<typeof layer>>(unauthenticated))
+  })
+
   it.effect("serves who is known while thousands of strangers knock, and says so in one line a minute", () => {
     const lines: Array<string> = []
     const logger = Logger.make(({ message }) => {
@@ -418,7 +460,7 @@ describe("PushHandler", () => {
       const strangers = Array.from({ length: 3_000 }, (_, index) =>
         send(at, { body: "{}", headers: index % 3 === 0 ? {} : forged }).pipe(Effect.map(({ status }) => status)),
       )
-      const storm = yield* Effect.forkChild(Effect.all(strangers, { concurrency: 200 }))
+      const storm = yield* Effect.forkChild(Effect.all(strangers, { concurrency: "unbounded" }))
       const known = yield* Effect.all(
         Array.from({ length: 100 }, () => deliver(at, act("succeed"))),
         { concurrency: 10 },

@@ -3,7 +3,6 @@
  */
 import * as Instance from "@outlive/core/Instance"
 import type { Ended, Running } from "@outlive/deferred/TaskAttempt"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
@@ -12,8 +11,11 @@ import { type Refused, refusedUntil } from "./receive.ts"
 export interface Room {
   /** Runs with a place; fails at once when there is none, or when no more are given. */
   readonly within: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Refused, R>
-  /** Begins an attempt and waits for its end; shutdown may stop it, and the loss of who waits for it does. */
-  readonly run: (begin: () => Running) => Effect.Effect<Ended>
+  /**
+   * Begins an attempt and waits for its end. Shutdown may stop it; the loss of who waits for it does, and `until`, when
+   * that one waits no longer.
+   */
+  readonly run: (begin: () => Running, until: number) => Effect.Effect<Ended>
 }
 
 /** So long a sender waits that found no place: another instance may have one, or this one soon. */
@@ -22,7 +24,8 @@ const pause = 1_000
 export const makeRoom = Effect.fnUntraced(function* (options: {
   readonly name: string
   readonly concurrency: number
-  readonly drainTimeout: Duration.Input
+  /** Milliseconds. */
+  readonly drainTimeout: number
 }): Effect.fn.Return<Room, never, Instance.Instance | Scope.Scope> {
   const instance = yield* Instance.Instance
   const running = new Set<Running>()
@@ -59,9 +62,9 @@ export const makeRoom = Effect.fnUntraced(function* (options: {
         () => work,
         () => leave,
       ),
-    run: (begin) =>
+    run: (begin, until) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.suspend(() => {
+        Effect.clockWith((clock) => {
           const each = begin()
           running.add(each)
           // The sender hung up: it has given the attempt up, and may already be making the next.
@@ -69,7 +72,8 @@ export const makeRoom = Effect.fnUntraced(function* (options: {
             each.stop(closing ? "shutdown" : "leaseLost")
             return each.ended
           })
-          return restore(each.ended).pipe(
+          const duration = Math.max(0, until - clock.currentTimeMillisUnsafe())
+          return restore(Effect.timeoutOrElse(each.ended, { duration, orElse: () => abandon })).pipe(
             Effect.onInterrupt(() => abandon),
             Effect.ensuring(Effect.sync(() => running.delete(each))),
           )
