@@ -178,6 +178,41 @@ describe("looking at Cloud Tasks", () => {
     }).pipe(Effect.provide(queueLayer())),
   )
 
+  it.effect("keeps to the size of a page, and goes through all queues with it", () =>
+    Effect.gen(function* () {
+      yield* filled
+      const queue = yield* TaskQueue
+      const all = new Set<string>()
+      let cursor: string | undefined
+      do {
+        const page = yield* queue.find({ limit: 2, now: 0, cursor })
+        assert.isAtMost(page.records.length, 2)
+        for (const { id } of page.records) all.add(id)
+        cursor = page.cursor
+      } while (cursor !== undefined)
+      assert.strictEqual(all.size, 15)
+    }).pipe(Effect.provide(queueLayer())),
+  )
+
+  it.effect("tells queues apart that share one of Cloud Tasks, and their names", () =>
+    Effect.gen(function* () {
+      yield* Greet.defer({ who: "a" }, { name: "once" })
+      const other = yield* Mail.defer({ to: "b" }, { name: "once" })
+      assert.lengthOf(yield* held("tasks"), 2)
+      const queue = yield* TaskQueue
+      const counts = yield* queue.counts({ now: 0 })
+      assert.sameMembers(
+        counts.map(({ count, queue: name, task }) => `${name} ${task} ${count}`),
+        ["default Greet 1", "mail Mail 1"],
+      )
+      const { records } = yield* queue.find({ queue: "mail", limit: 10, now: 0 })
+      assert.deepStrictEqual(
+        records.map(({ id }) => id),
+        [other.id],
+      )
+    }).pipe(Effect.provide(queueLayer({ queues: { default: "tasks", mail: "tasks" } }))),
+  )
+
   it.effect("counts them by queue, task and state", () =>
     Effect.gen(function* () {
       yield* filled

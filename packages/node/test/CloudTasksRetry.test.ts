@@ -31,6 +31,11 @@ describe("retryConfig", () => {
       { maxAttempts: 2, maxRetryDuration: 0 },
     ],
     [
+      "both limits, and as many attempts",
+      appEngine({ retryLimit: 3, ageLimit: "1 day", maxAttempts: 4 }),
+      { maxAttempts: 4, maxRetryDuration: 0 },
+    ],
+    [
       "both limits, and an age that comes before",
       appEngine({ retryLimit: 3, ageLimit: "1 day", maxAge: "1 hour" }),
       { maxAttempts: 1, maxRetryDuration: 3600 },
@@ -65,6 +70,11 @@ describe("retryConfig", () => {
       "both limits, and an age that may come after",
       appEngine({ retryLimit: 3, ageLimit: "1 hour", maxAge: "1 day" }),
       "maxAge",
+    ],
+    [
+      "both limits, and one attempt more than the retries",
+      appEngine({ retryLimit: 3, ageLimit: "1 day", maxAttempts: 5 }),
+      "maxAttempts",
     ],
     ["another factor", exponential({ factor: 1.5 }), "factor"],
     ["more doublings than there are", exponential({ base: 1, max: "1 hour" }), "max"],

@@ -149,6 +149,19 @@ describe("TaskQueueCloudTasks", () => {
     )
   })
 
+  it.effect("of two records of one name in one call stores the first, also when that takes longer", () =>
+    Effect.gen(function* () {
+      const server = yield* CloudTasksServer
+      yield* server.fail({ method: "CreateTask", status: status.UNAVAILABLE })
+      const payloads = [{ who: "first" }, { who: "second" }]
+      const outcomes = yield* stepping(Greet.deferAll(payloads, { name: "once" }))
+      assert.deepStrictEqual(
+        outcomes.map(({ _tag }) => _tag),
+        ["Deferred", "Refused"],
+      )
+    }).pipe(Effect.provide(queueLayer())),
+  )
+
   describe("refuses what Cloud Tasks cannot do, and says what to do instead", () => {
     layer(queueLayer())("before anything is sent", (it) => {
       const cases: ReadonlyArray<[string, Parameters<typeof Greet.defer>[1], string]> = [
@@ -454,6 +467,7 @@ describe("TaskQueueCloudTasks", () => {
         const fiber = yield* Effect.forkChild(Greet.defer({ who: "x" }))
         while (server.calls.length === 0) yield* TestClock.withLive(Effect.sleep("1 millis"))
         yield* Fiber.interrupt(fiber)
+        while (server.cancelled() === 0) yield* TestClock.withLive(Effect.sleep("1 millis"))
         assert.strictEqual(server.calls.length, 1)
       }).pipe(Effect.provide(queueLayer())),
     )

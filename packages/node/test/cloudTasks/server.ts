@@ -2,6 +2,7 @@
  * Google Cloud Tasks as far as its public protos and the recorded facts (C1-C23) say, in this process: gRPC on a real
  * socket, dispatch by the test's clock, delivery by real HTTP requests.
  */
+import type { EventEmitter } from "node:events"
 import { protos, v2beta3 } from "@google-cloud/tasks"
 import * as grpc from "@grpc/grpc-js"
 import { Context, Effect, Layer } from "effect"
@@ -44,6 +45,8 @@ export interface CloudTasks {
   readonly signer: Signer
   /** Which calls came, in order. */
   readonly calls: Array<Method>
+  /** How many calls their client ended before they were answered. */
+  readonly cancelled: () => number
   /** The most calls that were under way at once. */
   readonly most: () => number
   readonly fail: (fault: Omit<Fault, "times" | "when" | "message"> & Partial<Fault>) => Effect.Effect<void>
@@ -68,6 +71,7 @@ export const make = Effect.gen(function* () {
   const background = new Set<() => void>()
   let under = 0
   let most = 0
+  let cancelled = 0
 
   // biome-ignore lint/suspicious/noExplicitAny: each request has a type of its own
   const answer = (method: Method, request: any): object => {
@@ -121,7 +125,10 @@ export const make = Effect.gen(function* () {
       const fault = faults.find((each) => each.method === method && each.times > 0)
       if (fault !== undefined) fault.times--
       try {
-        if (fault?.when === "hang") return
+        if (fault?.when === "hang") {
+          ;(call as unknown as EventEmitter).on("cancelled", () => cancelled++)
+          return
+        }
         if (fault?.when === "before") throw new Failed(fault.status, fault.message)
         const value = answer(method, call.request)
         if (fault?.when === "after") throw new Failed(fault.status, fault.message)
@@ -204,6 +211,7 @@ export const make = Effect.gen(function* () {
     signer,
     calls,
     most: () => most,
+    cancelled: () => cancelled,
     fail: (fault) => Effect.sync(() => void faults.push({ message: "made up", when: "before", times: 1, ...fault })),
     advance,
     createQueue: (id, settings) =>

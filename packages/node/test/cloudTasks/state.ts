@@ -144,15 +144,18 @@ export class State {
     if (tombstoneTtl !== undefined && !(tombstoneTtl >= hour && tombstoneTtl <= 9 * day)) {
       throw invalid("tombstone_ttl must be 1 hour to 9 days.")
     }
-    // C5
-    const queue: StoredQueue = old ?? {
-      name,
-      state: "RUNNING",
+    const fresh = {
+      // C5
       rate: 500,
       burst: 100,
       concurrent: 1000,
       retry: { maxAttempts: 100, maxRetryDuration: 0, minBackoff: 100, maxBackoff: hour, maxDoublings: 16 },
       tombstoneTtl: hour,
+    }
+    const queue: StoredQueue = old ?? {
+      ...fresh,
+      name,
+      state: "RUNNING",
       taskTtl: 31 * day,
       tokens: 0,
       tokensAt: this.now(),
@@ -161,6 +164,8 @@ export class State {
       tasks: new Map(),
       tombstones: new Map(),
     }
+    // Without a mask all fields are updated: to their defaults, if nothing is said of them.
+    if (old !== undefined && !mask?.length) Object.assign(queue, fresh)
     if (maxDispatchesPerSecond) {
       queue.rate = maxDispatchesPerSecond
       // A new rate brings a burst with it unless that is given.
