@@ -145,6 +145,7 @@ describe("PushHandler", () => {
         { body, headers: signedHeaders(body, { key: { id: "k1", secret: secretOf("z") } }) },
         { body, headers: signedHeaders(body, { timestamp: 300_001 }) },
         { body, headers: signedHeaders(body, { path: `${path}?x=1` }) },
+        { body, headers: good, path: `${path}?x=1` },
         { body, headers: signedHeaders(body, { method: "PUT" }) },
         { body, headers: { ...good, "content-type": "text/plain", [PushSignature.headers.id]: "other" } },
         { body: act("failure"), headers: good },
@@ -187,6 +188,8 @@ describe("PushHandler", () => {
         })
       assert.match(yield* said({ "x-outlive-attempt": "2" }), /^HTTP\/1\.1 403 /)
       assert.match(yield* said({}), /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 /)
+      // Nor for one that is too long.
+      assert.match(yield* said({ "content-length": "3000000" }), /^HTTP\/1\.1 413 /)
     }).pipe(Effect.provide(endpoint(handle)), quietly),
   )
 
@@ -365,6 +368,26 @@ describe("PushHandler", () => {
     }).pipe(Effect.provide(endpoint(holding)), quietly),
   )
 
+  it.effect("runs nothing whose body comes when the time to drain is over", () =>
+    Effect.gen(function* () {
+      const asked = yield* Deferred.make<(more: string) => void>()
+      const body = act("succeed")
+      const headers = { ...signedHeaders(body), "content-length": `${body.length}`, expect: "100-continue" }
+      const run = Effect.runForkWith(yield* Effect.context<never>())
+      const first = yield* raw(yield* port, `${headText("POST", headers)}\r\n\r\n`, (_, { write }) => {
+        run(Deferred.succeed(asked, write))
+      }).pipe(Effect.forkChild)
+      const write = yield* Deferred.await(asked)
+      const { shutdown } = yield* Instance.Instance
+      const down = yield* Effect.forkChild(shutdown, { startImmediately: true })
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual((yield* Fiber.join(down)).hooks[0]?.outcome, "done")
+      write(body)
+      assert.match(yield* Fiber.join(first), /\r\n\r\nHTTP\/1\.1 503 /)
+      assert.strictEqual(calls, 0)
+    }).pipe(Effect.provide(endpoint(counted)), quietly),
+  )
+
   it.effect("interrupts the handler of a sender that hangs up, and frees its place", () =>
     Effect.gen(function* () {
       const at = yield* port
@@ -474,7 +497,40 @@ describe("PushHandler", () => {
       ])
       yield* TestClock.adjust("1 hour")
       assert.lengthOf(lines, 1)
+      yield* send(at, { body: "{}" })
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(lines.slice(1), [
+        `refused 1 request to ${path} within a minute: 1 without a signature or a token`,
+      ])
     }).pipe(Effect.provide(endpoint(handle)), Effect.provide(Logger.layer([logger])))
+  })
+})
+
+describe("what is said of strangers", () => {
+  it.effect("is one line a minute, however they are spread, and the last one when the endpoint ends", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ message }) => {
+      lines.push(String(message).slice(0, 18))
+    })
+    return Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        const at = yield* port
+        const knock = send(at, { body: "{}" })
+        yield* knock
+        yield* TestClock.adjust("30 seconds")
+        yield* knock
+        yield* TestClock.adjust("30 seconds")
+        assert.deepStrictEqual(lines, ["refused 2 requests"])
+        yield* TestClock.adjust("10 seconds")
+        yield* knock
+        yield* TestClock.adjust("59 seconds")
+        assert.lengthOf(lines, 1)
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(lines.slice(1), ["refused 1 request "])
+        yield* knock
+      }).pipe(Effect.provide(endpoint(handle)))
+      assert.deepStrictEqual(lines.slice(2), ["refused 1 request "])
+    }).pipe(Effect.provide(Logger.layer([logger])))
   })
 })
 

@@ -37,7 +37,9 @@ export const makeRefusals = Effect.fnUntraced(function* (path: string): Effect.f
     counting = false
     return total === 0
       ? Effect.void
-      : Effect.logWarning(`refused ${total} requests to ${path} within a minute: ${parts.join(", ")}${because}`)
+      : Effect.logWarning(
+          `refused ${total} request${total === 1 ? "" : "s"} to ${path} within a minute: ${parts.join(", ")}${because}`,
+        )
   })
   // The last minute is told, too.
   yield* Effect.addFinalizer(() => tell)
