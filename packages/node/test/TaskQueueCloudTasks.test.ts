@@ -2,6 +2,7 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
 import * as Instance from "@outlive/core/Instance"
 import { DeferLimits } from "@outlive/deferred/DeferOptions"
+import * as PayloadStore from "@outlive/deferred/PayloadStore"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import { TaskId } from "@outlive/deferred/TaskId"
 import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
@@ -275,6 +276,33 @@ describe("TaskQueueCloudTasks", () => {
         assert.include(large.message, "1048569")
         assert.lengthOf(yield* held("tasks"), 1)
       }).pipe(Effect.provide(queueLayer())),
+    )
+
+    it.effect(
+      "a payload that a store of the application would keep apart: Cloud Tasks would deliver an empty one",
+      () =>
+        Effect.gen(function* () {
+          const refused = yield* Effect.flip(Greet.defer({ who: "x".repeat(200_000) }))
+          assert.strictEqual(refused._tag, "PayloadTooLarge")
+          const queue = yield* TaskQueue
+          const record = {
+            id: queue.nextId(0, () => 0),
+            task: "Greet",
+            version: 1,
+            queue: "default",
+            payload: "",
+            payloadRef: "there",
+            headers: {},
+            priority: 0,
+            eta: 0,
+            onDuplicate: "fail" as const,
+            tombstone: 0,
+            maxCrashes: 3,
+            keep: 0,
+          }
+          yield* notSupported(queue.enqueue({ records: [record], now: 0 }), "defer a reference to it")
+          assert.lengthOf(yield* held("tasks"), 0)
+        }).pipe(Effect.provide(queueLayer().pipe(Layer.provide(PayloadStore.layerMemory())))),
     )
 
     it.effect("never sends a task that the service would find too large", () =>
