@@ -1,10 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Undecodable } from "@outlive/deferred/Outcome"
 import * as Task from "@outlive/deferred/Task"
 import * as TaskAttempt from "@outlive/deferred/TaskAttempt"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze, type TaskFailure } from "@outlive/deferred/TaskFailure"
 import { TaskId } from "@outlive/deferred/TaskId"
-import { Deferred, Effect, Fiber, Schema } from "effect"
+import { TaskQueue } from "@outlive/deferred/TaskQueue"
+import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
+import { Deferred, Effect, Fiber, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 class Odd extends Schema.TaggedError<Odd>()("Odd", { n: Schema.Int }) {}
@@ -96,6 +99,38 @@ describe("TaskAttempt", () => {
       assert.deepInclude((yield* run(count, { task: "Mul" })).outcome, { _tag: "Dead", reason: "UnknownTask" })
       assert.strictEqual(calls, 0)
     }),
+  )
+
+  it.effect("buries what could not even be read, under whatever name it came", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const undecodable = new Undecodable({ message: "no JSON" })
+      const ended = yield* run(() => Effect.sync(() => ++calls), { undecodable })
+      assert.deepInclude(ended.outcome, { _tag: "Dead", reason: "Undecodable" })
+      assert.deepInclude(ended.failure, { tag: "Undecodable", message: "no JSON" })
+      assert.strictEqual(calls, 0)
+    }),
+  )
+
+  it.effect("is told of by the events of the task queue in the context", () =>
+    Effect.gen(function* () {
+      const { events } = yield* TaskQueue
+      const told = yield* events.subscribe
+      const begin = yield* TaskAttempt.make({ tasks: [Add], worker: "push" })
+      yield* begin(given()).ended
+      yield* begin(given({ payload: "[]" })).ended
+      const heard = yield* Stream.runCollect(Stream.take(told, 4))
+      assert.deepStrictEqual(
+        heard.map((event) => [event._tag, event._tag === "Ended" ? event.outcome : undefined]),
+        [
+          ["Started", undefined],
+          ["Ended", "Succeed"],
+          ["Started", undefined],
+          ["Ended", "Bury"],
+        ],
+      )
+      assert.deepInclude(heard[3], { worker: "push", task: "Add", queue: "sums", attempt: 3, reason: "Undecodable" })
+    }).pipe(Effect.provide([Add.toLayer(sum), TaskQueueMemory.layer])),
   )
 
   it.effect("lets a newer version come again, for a newer process", () =>
