@@ -14,6 +14,7 @@ import { atOnce, type GroupCommit } from "./groupCommit.ts"
 import { makeLanes } from "./lanes.ts"
 import { makeLedger, makeReadLedger } from "./ledger.ts"
 import { makeLimits } from "./limits.ts"
+import { makeOwnClaims } from "./ownClaims.ts"
 import { makePayloads } from "./payloads.ts"
 import { makeProgress } from "./progress.ts"
 import { makePrune, makePurge, makeRemove } from "./remove.ts"
@@ -59,10 +60,11 @@ export const makeCalls = (
   const ledger = makeLedger(db)
   const ending = makeEnding(db, { keys, ledger, limits, touched })
   const enqueue = makeEnqueue(db, { keys, ledger, touched })
-  const claim = makeClaim(db, { keys, lanes: makeLanes(db), limits, takeBack: makeTakeBack(db, ending) })
+  const ownClaims = makeOwnClaims()
+  const claim = makeClaim(db, { keys, lanes: makeLanes(db), limits, ownClaims, takeBack: makeTakeBack(db, ending) })
   const extend = makeExtend(db)
   const progress = makeProgress(db, touched)
-  const settle = makeSettle(db, ending, executed, progress)
+  const settle = makeSettle(db, ending, executed, progress, ownClaims)
   const cancel = makeCancel(db, ending, touched)
   const redrive = makeRedrive(db, keys, touched)
   const remove = makeRemove(db, ledger)

@@ -6,7 +6,8 @@ import type { ClaimedRecord, ClaimParams, ClaimResult } from "@outlive/deferred/
 import { isStep, type Steps } from "./groupCommit.ts"
 import type { Lanes } from "./lanes.ts"
 import type { Allowance, Limits } from "./limits.ts"
-import { asRow, columns, toClaimed } from "./row.ts"
+import type { OwnClaims } from "./ownClaims.ts"
+import { asRow, claimColumns, columns, toClaimed, toPlainClaim } from "./row.ts"
 import type { Keys } from "./unique.ts"
 
 /** A queue without limits. */
@@ -23,11 +24,13 @@ export const makeClaim = (
     keys,
     lanes,
     limits,
+    ownClaims,
     takeBack,
   }: {
     readonly keys: Keys
     readonly lanes: Lanes
     readonly limits: Limits
+    readonly ownClaims: OwnClaims
     readonly takeBack: (now: number) => Steps<void>
   },
 ): ((params: ClaimParams) => Steps<ClaimResult>) => {
@@ -38,6 +41,8 @@ export const makeClaim = (
   )
   const read = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq = ?`)
   read.setReturnArrays(true)
+  const readPlain = db.prepare(`SELECT ${claimColumns} FROM outlive_records WHERE seq = ?`)
+  readPlain.setReturnArrays(true)
   const firstLease = db.prepare("SELECT min(lease_until) AS at FROM outlive_records WHERE state = 1 AND queue = ?")
 
   return function* (params) {
@@ -57,8 +62,10 @@ export const makeClaim = (
       for (let index = 0; index < count; index++) {
         const { seq } = ready[index]!
         start.run(params.worker, params.now, params.lease, seq)
-        const record = toClaimed(asRow(read.get(seq))!)
+        const plain = toPlainClaim(asRow(readPlain.get(seq))!, name, params.worker, params.now)
+        const record = plain ?? toClaimed(asRow(read.get(seq))!)
         if (record.uniqueKey !== undefined) keys.moved(seq)
+        ownClaims.add(seq, record)
         records.push(record)
         if (isStep(records.length)) yield
       }

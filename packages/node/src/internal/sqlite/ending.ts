@@ -2,10 +2,12 @@
  * The two ways out of `running`, shared by settlements, cancellations and lost leases: a record waits again, or it ends.
  */
 import type { DatabaseSync } from "node:sqlite"
+import type { TaskId } from "@outlive/deferred/TaskId"
 import type { DeadReason } from "@outlive/deferred/TaskRecord"
 import type { Held } from "./held.ts"
 import type { EndedAttempt, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
+import type { OwnClaim } from "./ownClaims.ts"
 import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
 import type { Keys } from "./unique.ts"
@@ -13,6 +15,8 @@ import type { Keys } from "./unique.ts"
 /** Each is told of the attempt that ended with it, if there was one: a success is told by the record. */
 export interface Ending {
   readonly succeed: (record: Held, result: string | undefined, now: number) => void
+  /** The same of a claim of this connection; `false`: its lease is lost, and nothing was changed. */
+  readonly succeedAtOnce: (id: TaskId, claim: OwnClaim, result: string | undefined, now: number) => boolean
   readonly cancel: (record: Held, now: number, attempt: EndedAttempt | undefined) => void
   readonly bury: (
     record: Held,
@@ -43,6 +47,13 @@ export const makeEnding = (
   const finish = db.prepare(
     `UPDATE outlive_records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?,
        lease_until = NULL WHERE seq = ?`,
+  )
+  const succeed = db.prepare(
+    `UPDATE outlive_records SET state = ${State.succeeded}, ended_at = ?, prune_at = ?, result = ?, lease_until = NULL
+     WHERE seq = ? AND state = ${State.running} AND token = ?`,
+  )
+  const succeedAndForget = db.prepare(
+    `DELETE FROM outlive_records WHERE seq = ? AND state = ${State.running} AND token = ?`,
   )
   const forget = db.prepare("DELETE FROM outlive_records WHERE seq = ?")
   const entomb = db.prepare(
@@ -90,6 +101,15 @@ export const makeEnding = (
 
   const ending: Ending = {
     succeed: (record, result, now) => end(record, State.succeeded, { result, failure: record.failure }, now),
+    succeedAtOnce: (id, { keep, queue, seq, token }, result, now) => {
+      const pruneAt = Number.isFinite(keep) ? now + keep : null
+      const { changes } =
+        keep === 0 ? succeedAndForget.run(seq, token) : succeed.run(now, pruneAt, result ?? null, seq, token)
+      if (changes === 0) return false
+      if (limits.hasSlots(queue)) touched.waiting(queue)
+      touched.end(id)
+      return true
+    },
     cancel: (record, now, attempt) => end(record, State.cancelled, { failure: record.failure }, now, attempt),
     bury: (record, how, now, attempt) => end(record, State.dead, how, now, attempt),
     waitAgain: (record, { attempt, eta, failure }, now, ended) => {

@@ -72,6 +72,54 @@ export const toRecord = (row: Row, now: number): TaskRecord =>
 
 export const toClaimed = (row: Row): ClaimedRecord => read(row, "running") as ClaimedRecord
 
+/**
+ * The columns of a record just claimed that every one has, in the order in which `toPlainClaim` reads them, and whether it
+ * has any other: most have not, and each value that is read costs, also one that is not there.
+ */
+export const claimColumns = `id, task, version, priority, eta, token, attempt, crashes, max_crashes, keep, enqueued_at,
+  first_attempt_at, lease_until, payload, coalesce(target, expires_at, lease, timeout, cancel_requested, name, retry,
+  headers, failure, unique_key, payload_ref, progress) IS NULL`
+
+/** The claimed record of a row of `claimColumns`; `undefined` when it has more than those. */
+export const toPlainClaim = (row: Row, queue: string, worker: string, now: number): ClaimedRecord | undefined =>
+  row[14] === 0
+    ? undefined
+    : {
+        state: "running",
+        token: row[5] as number,
+        id: row[0] as TaskId,
+        task: row[1] as string,
+        version: row[2] as number,
+        queue,
+        payload: row[13] as string,
+        payloadRef: undefined,
+        headers: noHeaders,
+        priority: row[3] as number,
+        eta: row[4] as number,
+        name: undefined,
+        uniqueKey: undefined,
+        target: undefined,
+        expiresAt: undefined,
+        retry: undefined,
+        timeout: undefined,
+        lease: undefined,
+        maxCrashes: row[8] as number,
+        keep: row[9] as number,
+        enqueuedAt: row[10] as number,
+        attempt: row[6] as number,
+        crashes: row[7] as number,
+        firstAttemptAt: row[11] as number,
+        startedAt: now,
+        worker,
+        leaseUntil: row[12] as number,
+        cancelRequested: undefined,
+        endedAt: undefined,
+        reason: undefined,
+        result: undefined,
+        failure: undefined,
+        progress: undefined,
+      }
+
 /** What `enqueue` writes of every record, in the order of `newValues`; the rest starts empty. */
 export const newColumns = [
   "queue",

@@ -9,6 +9,7 @@ import type { Executed } from "./executed.ts"
 import { isStep, type Steps } from "./groupCommit.ts"
 import { type Held, heldColumns, toHeld } from "./held.ts"
 import type { EndedAttempt } from "./ledger.ts"
+import type { OwnClaims } from "./ownClaims.ts"
 import type { Progress } from "./progress.ts"
 import { asRow } from "./row.ts"
 
@@ -31,6 +32,7 @@ export const makeSettle = (
   ending: Ending,
   executed: Executed,
   progress: Progress,
+  ownClaims: OwnClaims,
 ): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
   const hold = db.prepare(`SELECT ${heldColumns} FROM outlive_records WHERE id = ? AND state = 1 AND token = ?`)
   hold.setReturnArrays(true)
@@ -59,7 +61,17 @@ export const makeSettle = (
     }
   }
 
+  /** A first attempt that succeeded, as most do: one statement, which looks for the lease itself. */
+  const succeedAtOnce = (settlement: Settlement, now: number): boolean => {
+    if (settlement._tag !== "Succeed" || settlement.progress !== undefined) return false
+    const claim = ownClaims.take(settlement)
+    if (claim === undefined || !ending.succeedAtOnce(settlement.id, claim, settlement.result, now)) return false
+    executed.add(claim.queue, now)
+    return true
+  }
+
   const settle = (settlement: Settlement, now: number): SettleOutcome => {
+    if (succeedAtOnce(settlement, now)) return "Settled"
     const row = asRow(hold.get(settlement.id, settlement.token))
     if (row === undefined) return "LeaseLost"
     const record = toHeld(row)
