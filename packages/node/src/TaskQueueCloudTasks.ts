@@ -90,7 +90,8 @@ export interface Options {
 }
 
 /**
- * The driver, for as long as the scope: closing it closes the client that it made.
+ * The driver, for as long as the scope: closing it closes the client that it made. `layer` makes a task queue of it that
+ * also refuses to wait for results.
  *
  * Fails with `TaskQueueError` (operation `open`) when an option cannot be right. It asks Cloud Tasks nothing: a queue that
  * is not there, or an account that may not use it, is told by the first call.
@@ -104,7 +105,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<TaskQueue.Driver, TaskQueue.TaskQueueError, Scope.Scope> {
   const { call, delivery } = yield* open(options)
-  const enqueue = makeEnqueue(call, delivery, { tombstone: millis(options.tombstone ?? "1 day") })
+  const enqueue = makeEnqueue(call, delivery)
   const look = makeLook(call, delivery)
   const manage = makeManage(call, look)
 
@@ -223,7 +224,7 @@ export const setUp = (
     Effect.gen(function* () {
       const { call, delivery } = yield* open(options)
       const tombstone = settings?.tombstone === undefined ? undefined : millis(settings.tombstone)
-      if (tombstone !== undefined && !(tombstone >= 3_600_000 && tombstone <= 777_600_000)) {
+      if (tombstone !== undefined && !(tombstone >= 3_600_000 && tombstone <= nineDays)) {
         return yield* Effect.fail(notOpened(`setUp: tombstone must be 1 hour to 9 days (C7), and is ${tombstone} ms`))
       }
       return yield* setUpQueues(call, delivery, config, tombstone)
@@ -233,7 +234,7 @@ export const setUp = (
 const open = Effect.fnUntraced(function* (options: Options) {
   const delivery = yield* check(options)
   const client = options.client ?? (yield* acquireClient(options))
-  return { delivery, call: makeCall(client, millis(options.deadline ?? defaultDeadline)) }
+  return { delivery, call: makeCall(client, delivery.deadline) }
 })
 
 const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
@@ -261,7 +262,12 @@ const notOpened = (message: string, cause?: unknown): TaskQueue.TaskQueueError =
     ...(cause === undefined ? {} : { cause }),
   })
 
-const check = (options: Options): Effect.Effect<Delivery, TaskQueue.TaskQueueError> =>
+interface Checked extends Delivery {
+  readonly deadline: number
+  readonly tombstone: number
+}
+
+const check = (options: Options): Effect.Effect<Checked, TaskQueue.TaskQueueError> =>
   Effect.suspend(() => {
     const { audience, location, project, queues, serviceAccount, url } = options
     const refused = (message: string) => Effect.fail(notOpened(`TaskQueueCloudTasks: ${message}`))
@@ -285,6 +291,18 @@ const check = (options: Options): Effect.Effect<Delivery, TaskQueue.TaskQueueErr
     if (!(dispatchDeadline >= shortestDeadline && dispatchDeadline <= longestDeadline)) {
       return refused(`dispatchDeadline must be 15 seconds to 30 minutes (C9), and is ${dispatchDeadline} ms`)
     }
+    const sizeLimit = options.sizeLimit ?? mostBytes
+    if (!(Number.isInteger(sizeLimit) && sizeLimit > 0)) {
+      return refused(`sizeLimit must be a whole number of bytes above 0, and is ${sizeLimit}`)
+    }
+    const deadline = millis(options.deadline ?? defaultDeadline)
+    if (!(deadline > 0 && deadline <= longestCall)) {
+      return refused(`deadline must be a time above 0 and at most 10 minutes, and is ${deadline} ms`)
+    }
+    const tombstone = millis(options.tombstone ?? "1 day")
+    if (!(tombstone >= 0 && tombstone <= nineDays)) {
+      return refused(`tombstone must be at most 9 days (C7), and is ${tombstone} ms`)
+    }
     const isUrl = (text: string) => /^https?:\/\//.test(text) && URL.canParse(text)
     if (!isUrl(url)) return refused(`url must be one, and is ${JSON.stringify(url)}`)
     const to = (each: Destination) => ({ url: each.url, audience: each.audience ?? audience ?? each.url })
@@ -301,6 +319,14 @@ const check = (options: Options): Effect.Effect<Delivery, TaskQueue.TaskQueueErr
       targets,
       serviceAccount,
       dispatchDeadline,
-      sizeLimit: options.sizeLimit ?? 1_048_569,
+      sizeLimit,
+      deadline,
+      tombstone,
     })
   })
+
+/** C8. */
+const mostBytes = 1_048_569
+const longestCall = 600_000
+/** C7, and App Engine's own (Q14). */
+const nineDays = 777_600_000

@@ -552,6 +552,9 @@ describe("TaskQueueCloudTasks", () => {
       ["a url that is none", { url: "tasks.example.com" }, "url must be one"],
       ["a target whose url is none", { targets: { big: { url: "https://" } } }, "targets.big.url must be one"],
       ["no service account", { serviceAccount: "" }, "nobody could tell a delivery from a forgery"],
+      ["a size of nothing", { sizeLimit: 0 }, "sizeLimit must be"],
+      ["a deadline of calls without end", { deadline: Duration.infinity }, "at most 10 minutes"],
+      ["names that are kept longer than they are (C7)", { tombstone: "10 days" }, "at most 9 days"],
       ["a project that is none", { project: "a/b" }, "project must be an id"],
     ]
     it.effect.each(wrong)("refuses %s", ([, more, says]) =>

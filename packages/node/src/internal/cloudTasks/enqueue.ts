@@ -13,7 +13,7 @@ import { type Delivery, headers, type NewTask, newTask } from "./newTask.ts"
 /** Calls at once: one connection carries a hundred. */
 const atOnce = 64
 
-export const makeEnqueue = (call: Call, delivery: Delivery, options: { readonly tombstone: number }) => {
+export const makeEnqueue = (call: Call, delivery: Delivery & { readonly tombstone: number }) => {
   const create = ({ path, queue, task }: NewTask) =>
     call((client, settings) => client.createTask({ parent: queue, task, responseView: "BASIC" }, settings)).pipe(
       Effect.mapError((error) => ({ error, where: error.status === Status.alreadyExists ? path : queue })),
@@ -35,7 +35,7 @@ export const makeEnqueue = (call: Call, delivery: Delivery, options: { readonly 
       if (error.mayHaveHappened) return yield* Effect.fail(unclear(record.name))
       return record.onDuplicate === "ignore"
         ? existing(id)
-        : ({ _tag: "Tombstoned", until: now + options.tombstone } satisfies EnqueueOutcome)
+        : ({ _tag: "Tombstoned", until: now + delivery.tombstone } satisfies EnqueueOutcome)
     }
     const holder = holderOf(found)
     if (holder === undefined) return yield* Effect.fail(foreign(path))
