@@ -43,6 +43,13 @@ const expected: Record<string, ReadonlyArray<string>> = {
     "broken.png: its own typed error, by type",
     "a stranger: 403",
   ],
+  "10-promotion.ts": [
+    "run: MailboxFull",
+    "background ada: sent in attempt 2",
+    "background bob: MailboxFull",
+    "defer ada: sent in attempt 2",
+    "defer bob: MailboxFull",
+  ],
   "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
 }
 

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import type { BackgroundThreads, Refusal } from "@outlive/core/BackgroundThread"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -23,6 +24,7 @@ import {
 import { defer, deferAll, uniqueWhile } from "./internal/defer.ts"
 import { toMillis } from "./internal/millis.ts"
 import { loadPayload } from "./internal/payloads.ts"
+import { runBackground } from "./internal/runBackground.ts"
 import { runInline } from "./internal/runInline.ts"
 import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
 import { makeRef } from "./internal/taskRef.ts"
@@ -36,6 +38,7 @@ import type { TaskId } from "./TaskId.ts"
 import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
 import type { TaskRecord, Unique } from "./TaskRecord.ts"
 import type { TaskRef } from "./TaskRef.ts"
+import type * as TaskThread from "./TaskThread.ts"
 import * as TaskVersions from "./TaskVersions.ts"
 
 const TypeId = "~outlive/deferred/Task"
@@ -134,6 +137,19 @@ export interface Task<
   readonly run: (
     payload: Payload["~type.make.in"],
   ) => Effect.Effect<Success["Type"], Error["Type"] | TaskFailure | Schema.SchemaError, TaskHandler.Handler<Name>>
+  /**
+   * Runs the handler as a background thread, detached from its caller, with the task's retry policy and timeout. It is
+   * in memory only: no queue, no limits but the instance's, no unique key, no `withHandler` transaction. The thread holds
+   * its permit between attempts, too. The payload is checked, not encoded.
+   */
+  readonly background: (
+    payload: Payload["~type.make.in"],
+    options?: TaskThread.Options,
+  ) => Effect.Effect<
+    TaskThread.TaskThread<Success["Type"], Error["Type"]>,
+    Refusal | Schema.SchemaError,
+    TaskHandler.Handler<Name> | BackgroundThreads
+  >
 }
 
 /** A task of any types. @since 0.1.0 */
@@ -319,6 +335,7 @@ export const make = <
         return yield* codec.decodePayload(record.version, yield* loadPayload(yield* TaskQueue, record))
       }),
     run: (input: unknown) => runInline(task, handlerKey, input),
+    background: (input: unknown, options?: TaskThread.Options) => runBackground(task, handlerKey, input, options),
   }
   // The typed surface is `Task`; below it everything is schema-checked data.
   return Object.assign(class {}, members) as unknown as Task<Name, TaskVersions.ToSchema<Payload>, Success, Error>

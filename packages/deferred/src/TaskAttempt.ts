@@ -13,6 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
+import { claimed } from "./internal/claimed.ts"
 import { makeTaskEvents } from "./internal/taskEvents.ts"
 import { causeOf, failureOf, judge, traced } from "./internal/worker/attempt.ts"
 import { AttemptContext } from "./internal/worker/attemptContext.ts"
@@ -186,35 +187,6 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
   }) as Effect.Effect<(given: Given) => Running, never, Task.HandlersOf<Tasks[number]>>
 
 const within = (until: number, given: Given) => (until <= given.until ? "Extended" : "LeaseLost")
-
-/** As a worker would have claimed it. */
-const claimed = (
-  { previousFailure, undecodable: _, until, ...given }: Given,
-  worker: string,
-  now: number,
-): ClaimedRecord => ({
-  ...given,
-  state: "running",
-  payloadRef: undefined,
-  priority: 0,
-  uniqueKey: undefined,
-  target: undefined,
-  expiresAt: undefined,
-  retry: undefined,
-  lease: undefined,
-  maxCrashes: 0,
-  keep: 0,
-  startedAt: now,
-  worker,
-  leaseUntil: until,
-  token: 0,
-  cancelRequested: undefined,
-  endedAt: undefined,
-  reason: undefined,
-  result: undefined,
-  failure: previousFailure === undefined ? undefined : JSON.stringify(previousFailure),
-  progress: undefined,
-})
 
 const say = (outcome: Outcome.Outcome, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
   switch (outcome._tag) {

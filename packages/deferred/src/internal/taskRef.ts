@@ -119,17 +119,23 @@ const exitOf = (
   }
   const stored = record.result === undefined ? Effect.succeed(Exit.void) : task.settings.codec.decodeExit(record.result)
   if (record.state === "succeeded") return Effect.flatten(stored)
-  return Effect.flatMap(stored, (exit) => {
-    const failure = Exit.isFailure(exit) ? withoutInterrupts(exit.cause)[0] : undefined
-    if (failure?._tag === "Fail" && !isOurs(failure.error)) return Effect.fail(failure.error)
-    const detail =
-      failure === undefined ? lastFailure(record) : messageOf(failure._tag === "Fail" ? failure.error : failure.defect)
-    return Effect.fail(new TaskDead({ id: record.id, task: record.task, reason: record.reason ?? "unknown", detail }))
-  })
+  return Effect.flatMap(stored, (exit) => endOfDead(record, exit))
+}
+
+/** What waiting for a dead record fails with: the task's own error, or that it is dead of something else. */
+export const endOfDead = (
+  record: Pick<TaskRecord, "id" | "task" | "reason" | "failure">,
+  exit: Exit.Exit<unknown, unknown>,
+): Effect.Effect<never, unknown> => {
+  const failure = Exit.isFailure(exit) ? withoutInterrupts(exit.cause)[0] : undefined
+  if (failure?._tag === "Fail" && !isOurs(failure.error)) return Effect.fail(failure.error)
+  const detail =
+    failure === undefined ? lastFailure(record) : messageOf(failure._tag === "Fail" ? failure.error : failure.defect)
+  return Effect.fail(new TaskDead({ id: record.id, task: record.task, reason: record.reason ?? "unknown", detail }))
 }
 
 const isOurs = (error: unknown): boolean =>
   error instanceof PermanentTaskFailure || error instanceof SingularTaskFailure || error instanceof TaskTimeout
 
-const lastFailure = (record: TaskRecord): string =>
+const lastFailure = (record: Pick<TaskRecord, "failure">): string =>
   record.failure === undefined ? "no attempt failed" : (JSON.parse(record.failure) as AttemptFailure).message

@@ -1,0 +1,34 @@
+/**
+ * A record that no queue gave out: somebody else's, or one that was never stored.
+ */
+import type { Given } from "../TaskAttempt.ts"
+import type { ClaimedRecord } from "../TaskQueue.ts"
+
+/** As a worker would have claimed it. */
+export const claimed = (
+  { previousFailure, undecodable: _, until, ...given }: Given,
+  worker: string,
+  now: number,
+): ClaimedRecord => ({
+  ...given,
+  state: "running",
+  payloadRef: undefined,
+  priority: 0,
+  uniqueKey: undefined,
+  target: undefined,
+  expiresAt: undefined,
+  retry: undefined,
+  lease: undefined,
+  maxCrashes: 0,
+  keep: 0,
+  startedAt: now,
+  worker,
+  leaseUntil: until,
+  token: 0,
+  cancelRequested: undefined,
+  endedAt: undefined,
+  reason: undefined,
+  result: undefined,
+  failure: previousFailure === undefined ? undefined : JSON.stringify(previousFailure),
+  progress: undefined,
+})
