@@ -8,7 +8,7 @@ import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
 import { Effect, Layer, ManagedRuntime } from "effect"
 import { clientAt } from "./postgres/database.ts"
-import { claim, now, record, records, succeed } from "./postgres/records.ts"
+import { claim, idOf, newSchema, now, record, records, succeed } from "./postgres/records.ts"
 import { type Server, startServer, whyNoServer } from "./postgres/server.ts"
 
 const total = 120_000
@@ -197,6 +197,52 @@ describe.skipIf(whyNoServer !== undefined)(`with ${total} records`, () => {
       assert.isTrue(found.every((each) => each === undefined))
     }),
   )
+
+  // A server makes a plan when it is first asked, and keeps it: by what it knew then, of tables that were empty.
+  const lots = 20_000
+  const none = Effect.void
+  for (const [when, known] of [
+    ["nothing of the tables", () => none],
+    ["that they are empty", (of) => query(`VACUUM ANALYZE ${of}.records, ${of}.names, ${of}.queues, ${of}.executed`)],
+    ["of three records that have ended", (of) => query(`ANALYZE ${of}.records, ${of}.names, ${of}.queues`)],
+  ] as ReadonlyArray<readonly [string, (schema: string) => Effect.Effect<unknown, unknown, PgClient.PgClient>]>) {
+    test(
+      `keeps to its indexes when it knew ${when} at first`,
+      Effect.gen(function* () {
+        const schema = newSchema()
+        const driver = yield* TaskQueuePostgres.make({ schema, listen: false })
+        const isThree = when.includes("three")
+        const use = Effect.gen(function* () {
+          const named = records(3, (number) => ({ name: `name-${number}`, keep: number === 0 ? 0 : 1_000_000 }))
+          yield* driver.enqueue({ records: named, now })
+          const { records: claimed } = yield* claim(driver)
+          yield* driver.extend({ leases: claimed, until: now + 1000, now })
+          const updates = claimed.map(({ id, token }) => ({ id, token, progress: "1" }))
+          yield* driver.progress({ updates, now })
+          yield* succeed(driver, claimed)
+          yield* driver.prune({ now, deadBefore: 0, limit: 10 })
+          const ids = claimed.map(({ id }) => id)
+          yield* driver.get({ ids, now })
+          yield* driver.ledger({ ids })
+        })
+        if (isThree) yield* use
+        yield* known(schema)
+        for (let times = 0; times < 3; times++) {
+          yield* use
+          yield* driver.remove({ ids: [0, 1, 2].map(idOf) })
+        }
+        const many = Array.from({ length: lots }, (_, index) =>
+          record(10 + index, { name: `other-${index}`, keep: index % 2 === 0 ? 0 : 1_000_000 }),
+        )
+        yield* driver.enqueue({ records: many, now })
+        yield* succeed(driver, (yield* claim(driver, { limit: lots / 2 })).records)
+        for (const { rows, text } of yield* plansOf(use)) {
+          assert.notMatch(text, /Seq Scan on (records|names)/)
+          assert.isAtMost(Math.max(0, ...rows), 1100, text)
+        }
+      }).pipe(Effect.scoped),
+    )
+  }
 
   test(
     "claims as cheaply after many claims as before, though nothing cleaned up behind them",

@@ -78,35 +78,37 @@ BEGIN
     ) following
   )
   SELECT array_agg(running.queue), array_agg(running.lease_until) INTO queues, leases FROM running;
-  FOR r IN
-    SELECT r.* FROM unnest(queues, leases) AS expired (queue, lease_until) JOIN ${schema}.records r
-      ON r.state = 1 AND r.queue = expired.queue AND r.lease_until >= expired.lease_until AND r.lease_until <= p_now
-    WHERE expired.lease_until <= p_now
-    LIMIT ${most} FOR UPDATE OF r SKIP LOCKED
-  LOOP
-    r.failure := format('{"attempt":%s,"at":%s,"kind":"crash","tag":"Crashed","message":%s}', r.attempt, p_now,
-      to_json(format('worker %s did not extend its lease', r.worker)));
-    r.failure_tag := 'Crashed';
-    r.ledger := ${withAttempt("r", { at: "p_now", outcome: "'Crash'", failure: "r.failure" })};
-    r.crashes := r.crashes + 1;
-    IF r.cancel_requested IS NULL AND r.crashes > r.max_crashes THEN
-      r.reason := 'Crashed';
-      PERFORM ${schema}.end_record(r, 4, p_now);
-      ended := ended || r.id;
-    ELSIF r.cancel_requested IS NOT NULL THEN
-      PERFORM ${schema}.end_record(r, 3, p_now);
-      ended := ended || r.id;
-    ELSE
-      UPDATE ${schema}.records SET state = 0, eta = p_now, crashes = r.crashes, failure = r.failure,
-        failure_tag = r.failure_tag, ledger = r.ledger, lease_until = NULL
-      WHERE id = r.id;
-      waiting := waiting || r.queue;
-    END IF;
-    IF NOT r.queue = ANY (coalesce(waiting, '{}')) AND EXISTS (
-      SELECT FROM ${schema}.queues WHERE queue = r.queue AND max_concurrent IS NOT NULL
-    ) THEN
-      waiting := waiting || r.queue;
-    END IF;
+  FOR i IN 1 .. coalesce(cardinality(queues), 0) LOOP
+    CONTINUE WHEN leases[i] > p_now;
+    FOR r IN
+      SELECT * FROM ${schema}.records
+      WHERE state = 1 AND queue = queues[i] AND lease_until >= leases[i] AND lease_until <= p_now
+      LIMIT ${most} FOR UPDATE SKIP LOCKED
+    LOOP
+      r.failure := format('{"attempt":%s,"at":%s,"kind":"crash","tag":"Crashed","message":%s}', r.attempt, p_now,
+        to_json(format('worker %s did not extend its lease', r.worker)));
+      r.failure_tag := 'Crashed';
+      r.ledger := ${withAttempt("r", { at: "p_now", outcome: "'Crash'", failure: "r.failure" })};
+      r.crashes := r.crashes + 1;
+      IF r.cancel_requested IS NULL AND r.crashes > r.max_crashes THEN
+        r.reason := 'Crashed';
+        PERFORM ${schema}.end_record(r, 4, p_now);
+        ended := ended || r.id;
+      ELSIF r.cancel_requested IS NOT NULL THEN
+        PERFORM ${schema}.end_record(r, 3, p_now);
+        ended := ended || r.id;
+      ELSE
+        UPDATE ${schema}.records SET state = 0, eta = p_now, crashes = r.crashes, failure = r.failure,
+          failure_tag = r.failure_tag, ledger = r.ledger, lease_until = NULL
+        WHERE id = r.id;
+        waiting := waiting || r.queue;
+      END IF;
+      IF NOT r.queue = ANY (coalesce(waiting, '{}')) AND EXISTS (
+        SELECT FROM ${schema}.queues WHERE queue = r.queue AND max_concurrent IS NOT NULL
+      ) THEN
+        waiting := waiting || r.queue;
+      END IF;
+    END LOOP;
   END LOOP;
   waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(waiting) AS queue);
   PERFORM ${schema}.tell(p_by, waiting, ended, NULL, NULL);

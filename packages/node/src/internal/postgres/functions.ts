@@ -36,6 +36,12 @@ ${options.body}
 $function$`
 
 /**
+ * That a column is what another table has, said so that the column's index is sought in for each of its rows. Said plainly
+ * the planner may go along the whole index instead, to save the seeking, when it was asked while the table was empty.
+ */
+export const same = (column: string, value: string): string => `${column} = ANY (ARRAY[${value}])`
+
+/**
  * Tells the other processes, once this transaction is committed. `p_by` is who tells, and who need not listen to itself.
  * Postgres refuses more than 8,000 bytes: what is longer is told as "something changed".
  */

@@ -19,7 +19,7 @@ export type Run = readonly [
 ]
 
 /** Pages of a walk that are not worth saving: with less than that, every claim looks at everything. */
-const negligible = 200
+const negligible = 50
 /** Milliseconds for which nobody walks again, for each page: twenty times what it takes to look at one. */
 const rest = 0.02
 

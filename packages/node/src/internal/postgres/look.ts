@@ -7,7 +7,7 @@ import type { Count, Driver, Filter } from "@outlive/deferred/TaskQueue"
 import type { Attempt, DeadReason, TaskState } from "@outlive/deferred/TaskRecord"
 import * as Effect from "effect/Effect"
 import type { Calls } from "./calls.ts"
-import { columns, type Row, seqOf, texts, toRecord, uuids } from "./row.ts"
+import { columnNames, columns, type Row, seqOf, texts, toRecord, uuids } from "./row.ts"
 
 /** The conditions of a filter; the text depends only on which ones there are, so few texts exist. */
 const conditionsOf = (filter: Filter, now: number, parameters: Array<unknown>): ReadonlyArray<string> => {
@@ -66,7 +66,7 @@ export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" |
   return {
     get: Effect.fnUntraced(function* ({ ids, now }) {
       if (ids.length === 0) return []
-      const rows = yield* calls.run("get", `SELECT ${columns("r")} FROM ${records} WHERE r.id = ANY ($1)`, [uuids(ids)])
+      const rows = yield* calls.run("get", `SELECT ${columnNames} FROM ${calls.schema}.get_records($1)`, [uuids(ids)])
       const found = new Map(rows.map((row) => [row[1] as TaskId, row]))
       return ids.map((id) => {
         const row = found.get(id)
@@ -115,15 +115,14 @@ export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" |
     }),
     ledger: Effect.fnUntraced(function* ({ ids }) {
       if (ids.length === 0) return []
-      const text = `SELECT r.id, r.ledger::text, r.state, r.attempt, r.worker, r.started_at, r.ended_at
-        FROM ${records} WHERE r.id = ANY ($1)`
+      const text = `SELECT id, ledger, state, attempt, worker, started_at, ended_at FROM ${calls.schema}.get_ledgers($1)`
       const rows = yield* calls.run("ledger", text, [uuids(ids)])
       const found = new Map(rows.map((row) => [row[0] as TaskId, ledgerOf(row)]))
       return ids.map((id) => found.get(id) ?? [])
     }),
     payloadRefs: Effect.fnUntraced(function* ({ refs }) {
       if (refs.length === 0) return []
-      const text = `SELECT DISTINCT r.payload_ref FROM ${records} WHERE r.payload_ref = ANY ($1)`
+      const text = `SELECT payload_ref FROM ${calls.schema}.get_payload_refs($1)`
       const found = new Set((yield* calls.run("payloadRefs", text, [texts(refs)])).map(([ref]) => ref))
       return refs.map((ref) => found.has(ref))
     }),

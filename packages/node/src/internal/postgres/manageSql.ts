@@ -1,7 +1,7 @@
 /**
  * What people, and the clock, do to records, as functions of the schema: cancelling, redriving, and deleting.
  */
-import { plpgsql } from "./functions.ts"
+import { plpgsql, same } from "./functions.ts"
 
 export const manageFunctions = (schema: string): ReadonlyArray<string> => [
   plpgsql({
@@ -115,7 +115,8 @@ BEGIN
   ),
   freed AS (
     DELETE FROM ${schema}.names n USING gone
-    WHERE gone.name IS NOT NULL AND n.queue = p_queue AND n.name = gone.name AND n.id = gone.id AND n.until IS NULL
+    WHERE gone.name IS NOT NULL AND n.queue = p_queue AND ${same("n.name", "gone.name")}
+      AND n.id = gone.id AND n.until IS NULL
   )
   SELECT count(*) INTO purged FROM gone;
   RETURN purged;

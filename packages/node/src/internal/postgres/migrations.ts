@@ -8,6 +8,7 @@ import { endingFunctions } from "./endingSql.ts"
 import { enqueueFunction } from "./enqueueSql.ts"
 import { tell } from "./functions.ts"
 import { limitsFunctions } from "./limitsSql.ts"
+import { lookFunctions } from "./lookSql.ts"
 import { manageFunctions } from "./manageSql.ts"
 import { runsFunctions } from "./runsSql.ts"
 import { settleFunctions } from "./settleSql.ts"
@@ -29,6 +30,7 @@ const functions = (schema: string): ReadonlyArray<string> => [
   enqueueFunction(schema),
   ...settleFunctions(schema),
   ...manageFunctions(schema),
+  ...lookFunctions(schema),
   ...deferFunctions(schema),
 ]
 

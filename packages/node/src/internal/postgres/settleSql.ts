@@ -5,14 +5,14 @@
  * What is given is sorted by id: calls that meet lock the records in one order, and never wait for each other for ever.
  */
 import { holdsIn, withAttempt } from "./endingSql.ts"
-import { plpgsql } from "./functions.ts"
+import { plpgsql, same } from "./functions.ts"
 
 /** How many settlements a statement is given with each of these tags. */
 const again = `g.tag IN ('Retry', 'Snooze', 'Release')`
 /** The state that a settlement leads to. */
 const state = `CASE g.tag WHEN 'Succeed' THEN 2 WHEN 'Cancel' THEN 3 WHEN 'Bury' THEN 4
       ELSE CASE WHEN r.cancel_requested IS NULL THEN 0 ELSE 3 END END`
-const isHeld = `r.id = g.id AND r.state::integer = 1 AND r.token = g.token`
+const isHeld = `${same("r.id", "g.id")} AND r.state::integer = 1 AND r.token = g.token`
 const isDropped = `r.keep = 0 AND (g.tag IN ('Succeed', 'Cancel') OR (r.cancel_requested IS NOT NULL AND ${again}))`
 
 export const settleFunctions = (schema: string): ReadonlyArray<string> => [
@@ -74,7 +74,8 @@ BEGIN
   settled AS (SELECT * FROM dropped UNION ALL SELECT * FROM kept),
   entombed AS (
     UPDATE ${schema}.names n SET until = s.now + s.tombstone FROM settled s
-    WHERE s.name IS NOT NULL AND s.state >= 2 AND n.queue = s.queue AND n.name = s.name AND n.id = s.id AND n.until IS NULL
+    WHERE s.name IS NOT NULL AND s.state >= 2 AND ${same("n.queue", "s.queue")} AND ${same("n.name", "s.name")}
+      AND n.id = s.id AND n.until IS NULL
   )
   SELECT array_agg(s.ord), array_agg(s.id) FILTER (WHERE s.state >= 2),
     array_agg(DISTINCT s.queue) FILTER (WHERE s.state = 0

@@ -16,8 +16,11 @@ export const State = { waiting: 0, running: 1, succeeded: 2, cancelled: 3, dead:
  */
 export const lane = `queue, task, (coalesce(target, '')), version, (-priority), eta, seq`
 
-// The indexes are partial, so a record is in few of them at a time: waiting in `waiting`, running in `running`. With a
-// record's every step from state to state its row is written anew, so what is rarely asked for has no index.
+// A record is written anew with each step from state to state. On the page on which it was, where there is room for that,
+// this costs the log much less: it has what changed, and not the whole record.
+//
+// The indexes are partial, so a record is in few of them at a time: waiting in `waiting`, running in `running`. A record
+// that is written anew has new entries in all its indexes, so what is rarely asked for has none.
 export const tables = (schema: string): ReadonlyArray<string> => [
   `CREATE TABLE ${schema}.records (
     seq bigint GENERATED ALWAYS AS IDENTITY,
@@ -61,7 +64,7 @@ export const tables = (schema: string): ReadonlyArray<string> => [
     failure text,
     progress text,
     ledger jsonb
-  ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+  ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05)`,
   `CREATE UNIQUE INDEX inserted ON ${schema}.records (seq)`,
   `CREATE INDEX waiting ON ${schema}.records (${lane}) WHERE state = 0`,
