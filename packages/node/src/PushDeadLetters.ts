@@ -80,7 +80,14 @@ export const layerTaskQueue = (options?: {
       const queue = yield* TaskQueue
       if (!queue.capabilities.claims) return yield* Effect.fail(nothingKept(queue.name))
       const name = options?.queue ?? "push-dead-letters"
-      return { keep: (letter) => keep(queue, name, letter) }
+      let last = 0
+      return {
+        keep: (letter) =>
+          Effect.clockWith((clock) => {
+            last = Math.max(last + 1, clock.currentTimeMillisUnsafe())
+            return keep(queue, name, letter, last)
+          }),
+      }
     }),
   )
 
@@ -96,7 +103,12 @@ const nothingKept = (driver: string) =>
 /** Drivers may store versions in 32 bits. */
 const highestVersion = 2_147_483_647
 
-const keep = Effect.fnUntraced(function* (queue: TaskQueue["Service"], name: string, letter: DeadLetter) {
+const keep = Effect.fnUntraced(function* (
+  queue: TaskQueue["Service"],
+  name: string,
+  letter: DeadLetter,
+  priority: number,
+) {
   const now = yield* Clock.currentTimeMillis
   const random = yield* Random.Random
   const { failure, reason, result } = letter
@@ -109,8 +121,8 @@ const keep = Effect.fnUntraced(function* (queue: TaskQueue["Service"], name: str
     queue: name,
     payload: letter.payload,
     headers: { ...letter.headers, [marker]: mark },
-    // Before what was redriven and waits for its worker.
-    priority: 1e9,
+    // It rises, so that the newest is claimed before all that was redriven and waits for its worker.
+    priority,
     eta: now,
     onDuplicate: "ignore",
     tombstone: 0,

@@ -602,6 +602,21 @@ describe("a dead letter of a PushHandler", () => {
     }).pipe(Effect.provide(keeping(handle)), quietly),
   )
 
+  it.effect("is buried at once, however many wait in its queue that were redriven", () =>
+    Effect.gen(function* () {
+      const at = yield* port
+      const queue = yield* TaskQueue
+      const ids = Array.from({ length: 12 }, (_, n) => TaskId.make(`${id.slice(0, -2)}${n + 10}`))
+      const die = (id: TaskId) => deliver(at, act("never again", { id }), {}, { id })
+      const last = ids.pop()!
+      yield* Effect.forEach(ids, die)
+      yield* queue.redrive({ ids, now: 0 })
+      yield* die(last)
+      const states = (yield* everything).map((record) => [record.id, record.state])
+      assert.deepStrictEqual(states, [...ids.map((id) => [id, "ready"]), [last, "dead"]])
+    }).pipe(Effect.provide(keeping(handle)), quietly),
+  )
+
   it.effect("is left to a sender that keeps it", () =>
     Effect.gen(function* () {
       const said = yield* deliver(yield* port, act("never again", { keepsDead: true }))

@@ -159,8 +159,10 @@ describe("PushOidc", () => {
           { concurrency: "unbounded" },
         ),
       )
-      yield* Effect.yieldNow
+      yield* TestClock.adjust("5 seconds")
+      const late = yield* Effect.forkChild(judge(it, `Bearer ${good}`), { startImmediately: true })
       yield* Deferred.succeed(gate, undefined)
+      assert.strictEqual(yield* Fiber.join(late), email)
       assert.deepStrictEqual([...new Set(yield* Fiber.join(all))], [email])
       assert.strictEqual(issuer.asked, 1)
       yield* TestClock.adjust("59 minutes")
