@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { gzipSync } from "node:zlib"
 import { assert, beforeEach, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
@@ -14,6 +17,7 @@ import * as PushDeadLetters from "@outlive/node/PushDeadLetters"
 import * as PushDelivery from "@outlive/node/PushDelivery"
 import * as PushHandler from "@outlive/node/PushHandler"
 import * as PushSignature from "@outlive/node/PushSignature"
+import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Clock, Deferred, Effect, Fiber, Latch, Layer, Logger, Option, References, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { TestClock } from "effect/testing"
@@ -93,8 +97,19 @@ beforeEach(() => {
 
 const anybody = { name: "anybody", digest: undefined }
 const other = TaskId.make("018bcfe5-6800-7000-8000-000000000002")
-const keeping = (handle: Handle) =>
-  endpoint(handle).pipe(Layer.provide(PushDeadLetters.layerTaskQueue()), Layer.provideMerge(TaskQueueMemory.layer))
+const keeping = (handle: Handle, queue: Layer.Layer<TaskQueue, TaskQueueError> = TaskQueueMemory.layer) =>
+  endpoint(handle).pipe(Layer.provide(PushDeadLetters.layerTaskQueue()), Layer.provideMerge(queue))
+const newFile = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-"))),
+  (folder) => Effect.sync(() => rmSync(folder, { recursive: true })),
+)
+const drivers = [
+  ["memory", TaskQueueMemory.layer],
+  [
+    "SQLite",
+    Layer.unwrap(Effect.map(newFile, (folder) => TaskQueueSqlite.layer({ filename: join(folder, "queue.db") }))),
+  ],
+] as const
 const everything = Effect.flatMap(TaskQueue, (queue) =>
   Effect.map(queue.find({ limit: 100, now: 0 }), ({ records }) => records),
 )
@@ -567,7 +582,7 @@ describe("a dead letter of a PushHandler", () => {
     }).pipe(Effect.provide(keeping(counted)), quietly),
   )
 
-  it.effect("is found where dead letters are looked for, with its payload, once", () =>
+  it.effect.each(drivers)("is found where dead letters are looked for, with its payload, once: %s", ([, queue]) =>
     Effect.gen(function* () {
       const at = yield* port
       yield* deliver(at, act("never again"))
@@ -584,7 +599,7 @@ describe("a dead letter of a PushHandler", () => {
       assert.strictEqual(records[0]?.payload, '{"how":"never again"}')
       const page = yield* DeadLetters.find({ limit: 10 })
       assert.lengthOf(page.letters, 2)
-    }).pipe(Effect.provide(keeping(handle)), quietly),
+    }).pipe(Effect.provide(keeping(handle, queue)), quietly),
   )
 
   it.effect("is run again by who serves its queue when it is redriven, and is not buried by the next one", () =>
@@ -602,7 +617,7 @@ describe("a dead letter of a PushHandler", () => {
     }).pipe(Effect.provide(keeping(handle)), quietly),
   )
 
-  it.effect("is buried at once, however many wait in its queue that were redriven", () =>
+  it.effect.each(drivers)("is buried at once, however many wait in its queue that were redriven: %s", ([, driver]) =>
     Effect.gen(function* () {
       const at = yield* port
       const queue = yield* TaskQueue
@@ -614,7 +629,7 @@ describe("a dead letter of a PushHandler", () => {
       yield* die(last)
       const states = (yield* everything).map((record) => [record.id, record.state])
       assert.deepStrictEqual(states, [...ids.map((id) => [id, "ready"]), [last, "dead"]])
-    }).pipe(Effect.provide(keeping(handle)), quietly),
+    }).pipe(Effect.provide(keeping(handle, driver)), quietly),
   )
 
   it.effect("is left to a sender that keeps it", () =>
