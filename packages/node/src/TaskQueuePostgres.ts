@@ -10,6 +10,17 @@
  * all there is with `listen: false`, which is for poolers that give each transaction another connection (there also set the
  * client's `prepare: false`).
  *
+ * From SQL, for triggers and for programs in other languages, there is a function in the schema,
+ * `outlive.defer(task text, payload jsonb, options jsonb)`, both of the latter optional: it stores a record in the caller's
+ * transaction and gives `{"outcome": "Inserted", "id": ...}`, or what else `TaskQueue.EnqueueOutcome` may be. The options are
+ * those of a record, in milliseconds: `queue`, `delay` or `eta`, `name` with `onDuplicate` and `tombstone`, `unique` (`key`,
+ * `while`), `priority`, `version`, `target`, `headers`, `expires`, `retry`, `timeout`, `lease`, `maxCrashes`, `keep`, `id`, and
+ * `now`, for which it else takes the server's clock. Nobody checks the payload there: give what the task's schema encodes.
+ *
+ * ```sql
+ * SELECT outlive.defer('SendWelcome', '{"userId": "42"}', '{"name": "welcome-42", "delay": 60000}');
+ * ```
+ *
  * Limits: Postgres 13 or later, on the primary. Names, keys, targets and queues have no NUL character. All times are those
  * that calls are given, never the server's; retrying and listening again wait by the machine's clock.
  *
@@ -63,11 +74,20 @@ const schemaOf = (options: Options | undefined): Effect.Effect<string, TaskQueue
   return Effect.fail(new TaskQueue.TaskQueueError({ operation: "open", message, isRetryable: false }))
 }
 
+/** Who listens holds a connection: with a pool of one nobody else would ever get one. */
+const hasRoom = ({ config }: PgClient.PgClient, listen: boolean): Effect.Effect<void, TaskQueue.TaskQueueError> => {
+  const { maxConnections }: PgClient.PgPoolConfig = config
+  if (!listen || maxConnections === undefined || maxConnections > 1) return Effect.void
+  const message = "the client's pool has one connection, and listening needs one: give it more, or listen: false"
+  return Effect.fail(new TaskQueue.TaskQueueError({ operation: "open", message, isRetryable: false }))
+}
+
 /**
  * A driver on the client of the context, for as long as the scope: closing it waits for what was asked before.
  *
  * Fails with `TaskQueueError` (operation `open`) when the server does not answer, when the role may not make the schema,
- * when the schema is of a newer version than this code, and with `migrations: "check"` also when it is of an older one.
+ * when the schema is of a newer version than this code (with `migrations: "check"` also when it is of an older one), when
+ * the schema's name is no name, and when it should listen and the pool has one connection only.
  *
  * @since 0.1.0
  */
@@ -77,6 +97,7 @@ export const make = Effect.fnUntraced(function* (
   const sql = yield* PgClient.PgClient
   const schema = yield* schemaOf(options)
   const listen = options?.listen ?? true
+  yield* hasRoom(sql, listen)
   yield* options?.migrations === "check" ? Migrate.check(sql, schema) : Migrate.migrate(sql, schema)
 
   const by = randomUUID().slice(0, 13)

@@ -8,7 +8,7 @@ import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as Worker from "@outlive/deferred/Worker"
 import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
 import { Deferred, Effect, Exit, Fiber, Latch, Layer, Schema, Scope, Stream } from "effect"
-import { isMissing, useDatabase } from "./postgres/database.ts"
+import { clientAt, isMissing, useDatabase } from "./postgres/database.ts"
 import {
   claim,
   idOf,
@@ -23,7 +23,7 @@ import {
   succeed,
 } from "./postgres/records.ts"
 
-const { client } = useDatabase()
+const { client, url } = useDatabase()
 
 const query = (text: string, parameters: ReadonlyArray<unknown> = []) =>
   Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe(text, parameters).values)
@@ -337,6 +337,21 @@ describe.skipIf(isMissing)("hints", () => {
       const other = yield* process(client, { schema })
       yield* other.driver.changes
       assert.deepStrictEqual(yield* on(services)(listening), [[1n]])
+    }),
+  )
+})
+
+describe.skipIf(isMissing)("a pool of one connection", () => {
+  it.effect("is enough for who does not listen, and refused with a sentence for who does", () =>
+    Effect.gen(function* () {
+      const one = Layer.unwrap(Effect.sync(() => clientAt(url(), { maxConnections: 1 })))
+      const schema = newSchema()
+      const error = yield* Effect.flip(process(one, { schema }))
+      assert.match(error.message, /listening needs one/)
+      const { driver } = yield* process(one, { schema, listen: false })
+      yield* driver.changes
+      yield* driver.enqueue({ records: records(1), now })
+      assert.deepStrictEqual(yield* states(driver), { ready: 1 })
     }),
   )
 })

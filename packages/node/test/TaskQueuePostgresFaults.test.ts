@@ -1,4 +1,5 @@
 /** What the Postgres driver does when the server restarts, ends a connection, or refuses: on a server of its own. */
+import { readFileSync } from "node:fs"
 import { PgClient } from "@effect/sql-pg"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
@@ -247,6 +248,32 @@ describe.skipIf(whyNoServer !== undefined)("a server that refuses", () => {
       const error = yield* Effect.flip(process(poor, { schema: newSchema() }))
       assert.isFalse(error.isRetryable)
       assert.match(error.message, /this role may not/)
+    }),
+  )
+
+  it.effect("everything but what docs/postgres.md grants lets a role work nevertheless", () =>
+    Effect.gen(function* () {
+      const schema = newSchema()
+      const page = readFileSync(new URL("../../../docs/postgres.md", import.meta.url), "utf8")
+      const grants = page.match(/^GRANT .*$/gm) ?? []
+      assert.isAbove(grants.length, 2)
+      const owner = yield* process(client(), { schema })
+      yield* on(owner.services)(
+        Effect.gen(function* () {
+          yield* query("CREATE ROLE worker LOGIN")
+          for (const grant of grants) yield* query(grant.replaceAll("outlive", schema).replace(";", ""))
+        }),
+      )
+      const asWorker = Layer.unwrap(Effect.sync(() => clientAt(server.url.replace("postgres@", "worker@"))))
+      const { driver, services } = yield* process(asWorker, { schema, migrations: "check" })
+      yield* driver.changes
+      yield* driver.configure({ queue: "queue", limits: { maxConcurrent: 2 }, now })
+      yield* driver.enqueue({ records: records(2, (number) => ({ name: `name-${number}` })), now })
+      yield* on(services)(query(`SELECT ${schema}.defer('task')`))
+      yield* driver.payloads!.put({ ref: "ref", body: "body", now })
+      assert.deepStrictEqual(yield* succeed(driver, (yield* claim(driver)).records), ["Settled", "Settled"])
+      yield* driver.prune({ now, deadBefore: now, limit: 10 })
+      assert.strictEqual((yield* driver.statistics({ queue: "queue", now })).executedLastMinute, 2)
     }),
   )
 

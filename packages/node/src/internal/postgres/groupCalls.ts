@@ -4,9 +4,11 @@
  */
 import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import type { Calls } from "./calls.ts"
 
 interface Call<Item, A> {
@@ -33,7 +35,8 @@ export const makeGroup = Effect.fnUntraced(function* <Item, A>(
   never,
   Scope.Scope
 > {
-  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  // A statement for many callers is part of nobody's trace.
+  const fork = Effect.runForkWith(Context.omit(Tracer.ParentSpan)(yield* Effect.context<never>()))
   let pending: Array<Call<Item, A>> = []
   let isScheduled = false
   let isBusy = false
@@ -60,7 +63,7 @@ export const makeGroup = Effect.fnUntraced(function* <Item, A>(
     if (group.length === 0) return whenEmpty?.()
     pending = pending.slice(group.length)
     isBusy = true
-    fork(together(group)).addObserver((exit) => {
+    fork(Effect.withTracerEnabled(together(group), false)).addObserver((exit) => {
       isBusy = false
       // Only a defect: errors have gone to their callers.
       if (Exit.isFailure(exit)) for (const call of group) call.resume(Exit.failCause(exit.cause))
