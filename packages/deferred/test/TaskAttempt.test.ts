@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Undecodable } from "@outlive/deferred/Outcome"
+import { fixed, never, toJson } from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import * as TaskAttempt from "@outlive/deferred/TaskAttempt"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
@@ -7,14 +8,16 @@ import { PermanentTaskFailure, SingularTaskFailure, Snooze, type TaskFailure } f
 import { TaskId } from "@outlive/deferred/TaskId"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
-import { Deferred, Effect, Fiber, Schema, Stream } from "effect"
+import { Deferred, Effect, Fiber, References, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 class Odd extends Schema.TaggedError<Odd>()("Odd", { n: Schema.Int }) {}
+class Patient extends Schema.TaggedError<Patient>()("Patient", {}) {}
 class Add extends Task.make("Add", {
   payload: { a: Schema.Int, b: Schema.Int },
   success: Schema.Int,
-  error: Odd,
+  error: Schema.Union([Odd, Patient]),
+  retry: { Patient: fixed("4 seconds", { maxAttempts: 5 }) },
   timeout: "5 seconds",
   aliases: ["Sum"],
 }) {}
@@ -42,7 +45,7 @@ const given = (options?: Partial<TaskAttempt.Given>): TaskAttempt.Given => ({
 type Handler = (
   payload: { readonly a: number; readonly b: number },
   context: TaskContext["Service"],
-) => Effect.Effect<number, Odd | TaskFailure>
+) => Effect.Effect<number, Odd | Patient | TaskFailure>
 
 const begin = (handler: Handler, options?: Partial<TaskAttempt.Given>) =>
   Effect.map(TaskAttempt.make({ tasks: [Add], worker: "push" }), (attempt) => attempt(given(options))).pipe(
@@ -66,6 +69,33 @@ describe("TaskAttempt", () => {
     Effect.gen(function* () {
       assert.strictEqual((yield* run(sum, { task: "Sum" })).outcome._tag, "Succeeded")
     }),
+  )
+
+  it.effect.each([
+    ["the record's own policy", { own: toJson(fixed("9 seconds", { maxAttempts: 3 })) }, 3, undefined],
+    ["the record's own policy, sooner", { own: toJson(fixed("9 seconds", { maxAttempts: 3 })) }, 2, 9_000],
+    ["the task's rule for the error", { own: undefined }, 2, 4_000],
+    ["the task's rule for the error, when it gives up", { own: undefined }, 5, undefined],
+    ["the sender, when it knows policies", undefined, 50, "not said"],
+  ] as const)("leaves it to %s whether a failed attempt is made again", ([, retries, attempt, delay]) =>
+    Effect.gen(function* () {
+      const failing = Effect.fail(new Patient())
+      const { failure, outcome } = yield* run(() => failing, { retries, attempt, crashes: 0 })
+      if (delay === undefined) {
+        assert.deepInclude(outcome, { _tag: "Dead", reason: "RetriesExhausted" })
+      } else {
+        assert(outcome._tag === "Retry")
+        assert.strictEqual(outcome.atLeast ?? "not said", delay)
+      }
+      assert.deepInclude(failure, { kind: "failure", tag: "Patient", attempt })
+    }).pipe(Effect.provideService(References.MinimumLogLevel, "None")),
+  )
+
+  it.effect("never gives up a version that a newer process may know", () =>
+    Effect.gen(function* () {
+      const { outcome } = yield* run(sum, { version: 2, attempt: 1_000, retries: { own: toJson(never) } })
+      assert.deepInclude(outcome, { _tag: "Retry", atLeast: 10_000 })
+    }).pipe(Effect.provideService(References.MinimumLogLevel, "None")),
   )
 
   it.effect.each([

@@ -34,6 +34,8 @@ const Head = Schema.Struct({
   eta: Millis,
   /** Milliseconds that the task's handler may take, when the record says so. */
   timeout: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThan(0))),
+  /** The record's own retry policy (`RetryPolicy.toJson`), where the receiver decides on retries: where `attempt` is not said. */
+  retry: Schema.optionalKey(Schema.String),
   /** What only a sender that keeps count knows. Else the headers of App Engine or Cloud Tasks tell. */
   attempt: Schema.optionalKey(
     Schema.Struct({
@@ -94,6 +96,7 @@ export const fromRecord = (record: NewRecord, now: number): Delivery => ({
   enqueuedAt: now,
   eta: record.eta,
   ...(record.timeout === undefined ? {} : { timeout: record.timeout }),
+  ...(record.retry === undefined ? {} : { retry: record.retry }),
   payload: record.payload,
 })
 

@@ -2,7 +2,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
 import { retryAfter } from "@outlive/deferred/Outcome"
-import { appEngine } from "@outlive/deferred/RetryPolicy"
+import { appEngine, fixed } from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze, type TaskFailure } from "@outlive/deferred/TaskFailure"
@@ -24,11 +24,17 @@ class Busy extends Schema.TaggedError<Busy>()("Busy", { millis: Schema.Int }) {
 }
 class Wrong extends Schema.TaggedError<Wrong>()("Wrong", {}) {}
 
-class Work extends Task.make("Work", { payload: { n: Schema.Int }, error: Schema.Union([Busy, Wrong]) }) {}
+class Late extends Schema.TaggedError<Late>()("Late", {}) {}
+
+class Work extends Task.make("Work", {
+  payload: { n: Schema.Int },
+  error: Schema.Union([Busy, Wrong, Late]),
+  retry: { Late: fixed("20 seconds", { maxAttempts: 3 }) },
+}) {}
 /** Nobody handles it. */
 class Other extends Task.make("Other", {}) {}
 
-type Handle = (n: number, context: TaskContext["Service"]) => Effect.Effect<void, Busy | Wrong | TaskFailure>
+type Handle = (n: number, context: TaskContext["Service"]) => Effect.Effect<void, Busy | Wrong | Late | TaskFailure>
 
 /** Where dead letters go. */
 class Graveyard extends Context.Service<Graveyard, TaskQueue["Service"]>()("test/Graveyard") {}
@@ -88,6 +94,11 @@ const recorder = () => {
   return { seen, note, times: () => seen.map(({ at }) => at) }
 }
 
+const dead = Effect.gen(function* () {
+  const graveyard = yield* Graveyard
+  return (yield* graveyard.find({ state: "dead", limit: 10, now: yield* Clock.currentTimeMillis })).records
+})
+
 const endings = Effect.map(CloudTasksServer, ({ state }) => state.endings.map(({ how }) => how))
 
 describe("a task on its way through Cloud Tasks", () => {
@@ -139,17 +150,37 @@ describe("a task on its way through Cloud Tasks", () => {
     }).pipe(quietly, Effect.provide(program(handle)))
   })
 
-  it.effect("is tried again with pauses of its own, and given up as its own policy says (Q87)", () => {
+  it.effect("is tried again as its own policy says (Q87), and kept as a dead letter when that gives up", () => {
     const { note, times } = recorder()
     const handle: Handle = (n, context) => Effect.andThen(note(n, context), Effect.fail(new Wrong()))
     return Effect.gen(function* () {
       const server = yield* CloudTasksServer
-      yield* Work.defer({ n: 1 }, { retry: appEngine({ minBackoff: "7 seconds", maxDoublings: 0, retryLimit: 3 }) })
+      const ref = yield* Work.defer(
+        { n: 1 },
+        { retry: appEngine({ minBackoff: "7 seconds", maxDoublings: 0, retryLimit: 3 }) },
+      )
       yield* server.advance(3_600_000)
       assert.deepStrictEqual(times(), [0, 7_000, 21_000, 42_000])
-      // Q113: Cloud Tasks keeps nothing of what it gave up.
-      assert.deepStrictEqual(yield* endings, ["exhausted"])
-      assert.lengthOf(yield* held("tasks"), 0)
+      // Cloud Tasks would have given up now, too, and kept nothing (Q113).
+      assert.deepStrictEqual(yield* endings, ["succeeded"])
+      const [letter] = yield* dead
+      assert.deepInclude(letter, { id: ref.id, reason: "RetriesExhausted" })
+      assert.deepInclude(JSON.parse(letter!.failure!), { attempt: 4, tag: "Wrong" })
+    }).pipe(quietly, Effect.provide(program(handle)))
+  })
+
+  it.effect("is tried again as its task says of an error, with pauses that are longer than its queue's", () => {
+    const { note, times } = recorder()
+    const handle: Handle = (n, context) => Effect.andThen(note(n, context), Effect.fail(new Late()))
+    return Effect.gen(function* () {
+      const server = yield* CloudTasksServer
+      yield* Work.defer({ n: 1 })
+      yield* server.advance(3_600_000)
+      assert.deepStrictEqual(times(), [0, 20_000, 40_000])
+      assert.deepStrictEqual(
+        (yield* dead).map(({ reason }) => reason),
+        ["RetriesExhausted"],
+      )
     }).pipe(quietly, Effect.provide(program(handle)))
   })
 
@@ -170,7 +201,7 @@ describe("a task on its way through Cloud Tasks", () => {
       yield* server.advance(3_600_000)
       const [first, second, third, fourth] = times()
       assert.deepStrictEqual([first, second, third], [0, 120_000, 720_000])
-      assert.isBelow(fourth! - third!, 1_000)
+      assert.isAtMost(fourth! - third!, 1_000)
       assert.deepStrictEqual(yield* endings, ["succeeded"])
     }).pipe(quietly, Effect.provide(program(handle)))
   })
@@ -181,13 +212,12 @@ describe("a task on its way through Cloud Tasks", () => {
       Effect.andThen(note(n, context), Effect.fail(new PermanentTaskFailure({ message: "no such user" })))
     return Effect.gen(function* () {
       const server = yield* CloudTasksServer
-      const graveyard = yield* Graveyard
       const ref = yield* Work.defer({ n: 42 })
       yield* Other.defer()
       yield* server.advance(3_600_000)
       assert.lengthOf(seen, 1)
       assert.deepStrictEqual(yield* endings, ["succeeded", "succeeded"])
-      const { records } = yield* graveyard.find({ state: "dead", limit: 10, now: yield* Clock.currentTimeMillis })
+      const records = yield* dead
       assert.deepStrictEqual(
         records
           .map(({ payload, reason, task }) => ({ payload, reason, task }))

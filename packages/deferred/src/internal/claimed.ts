@@ -6,7 +6,7 @@ import type { ClaimedRecord } from "../TaskQueue.ts"
 
 /** As a worker would have claimed it. */
 export const claimed = (
-  { previousFailure, undecodable: _, until, ...given }: Given,
+  { previousFailure, retries, undecodable: _, until, ...given }: Given,
   worker: string,
   now: number,
 ): ClaimedRecord => ({
@@ -17,7 +17,7 @@ export const claimed = (
   uniqueKey: undefined,
   target: undefined,
   expiresAt: undefined,
-  retry: undefined,
+  retry: retries?.own,
   lease: undefined,
   maxCrashes: 0,
   keep: 0,

@@ -44,9 +44,11 @@ export const givenOf = (options: {
     eta: told.eta ?? delivery.eta,
     attempt: told.attempt,
     crashes: 0,
-    firstAttemptAt: told.attempt === 1 ? now : Math.min(now, told.eta ?? delivery.eta),
+    // Nobody says when that was: at the first eta, or as late after it as the queue was.
+    firstAttemptAt: told.attempt === 1 ? now : Math.min(now, delivery.eta),
     previousFailure: told.previousFailure,
     until: now + options.deadline,
+    retries: { own: delivery.retry },
     undecodable: contradiction(sender, id, told.attempt),
   }
 }
