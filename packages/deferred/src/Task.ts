@@ -26,6 +26,7 @@ import { toMillis } from "./internal/millis.ts"
 import { loadPayload } from "./internal/payloads.ts"
 import { runBackground } from "./internal/runBackground.ts"
 import { runInline } from "./internal/runInline.ts"
+import { codecHere, readPayload } from "./internal/storedText.ts"
 import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
 import { makeRef } from "./internal/taskRef.ts"
 import type { PayloadMissing, RetryRule, RetryRules, Undecodable } from "./Outcome.ts"
@@ -104,13 +105,16 @@ export interface Task<
     never,
     TaskQueue
   >
-  /** The payload of a stored record of this task, brought up to the newest version: for who found the record. */
+  /**
+   * The payload of a stored record of this task, brought up to the newest version: for who found the record. What was
+   * coded is read with the `PayloadCodec` of the context, else with that of a `TaskQueue` in it.
+   */
   readonly payloadOf: (
-    record: Pick<TaskRecord, "version" | "payload">,
+    record: StoredPayload,
   ) => Effect.Effect<Payload["Type"], Undecodable, Payload["DecodingServices"]>
-  /** As `payloadOf`, also of a record whose payload is stored apart. */
+  /** As `payloadOf`, also of a record whose payload is stored apart, by the codec of the queue. */
   readonly loadPayload: (
-    record: Pick<TaskRecord, "version" | "payload" | "payloadRef">,
+    record: StoredPayload & Pick<TaskRecord, "payloadRef">,
   ) => Effect.Effect<
     Payload["Type"],
     Undecodable | PayloadMissing | TaskQueueError,
@@ -169,6 +173,11 @@ export type HandlersOf<Tasks extends Any | TaskGroup.TaskGroup> =
     : Tasks extends { readonly taskName: infer Name extends string }
       ? TaskHandler.Handler<Name>
       : never
+
+/** What of a record its payload is read with. One that was encrypted opens only together with all of it. @since 0.1.0 */
+export interface StoredPayload
+  extends Pick<TaskRecord, "version" | "payload">,
+    Partial<Pick<TaskRecord, "id" | "task" | "queue" | "name" | "headers">> {}
 
 /** What `defer` can fail with, names aside. @since 0.1.0 */
 export type DeferError = InvalidTaskOptions | PayloadTooLarge | Schema.SchemaError | TaskQueueError
@@ -329,10 +338,16 @@ export const make = <
     ) => deferAll(task, inputs, typeof deferOptions === "function" ? deferOptions : () => deferOptions ?? {}),
     ref: (id: TaskId) => Effect.map(TaskQueue, (queue) => makeRef(queue, task, id)),
     toLayer: (handler: Handler) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
-    payloadOf: ({ payload, version }: Pick<TaskRecord, "version" | "payload">) => codec.decodePayload(version, payload),
-    loadPayload: (record: Pick<TaskRecord, "version" | "payload" | "payloadRef">) =>
+    payloadOf: (record: StoredPayload) =>
+      codecHere.pipe(
+        Effect.flatMap((stored) => readPayload(stored, record.payload, record)),
+        Effect.flatMap((text) => codec.decodePayload(record.version, text)),
+      ),
+    loadPayload: (record: StoredPayload & Pick<TaskRecord, "payloadRef">) =>
       Effect.gen(function* () {
-        return yield* codec.decodePayload(record.version, yield* loadPayload(yield* TaskQueue, record))
+        const queue = yield* TaskQueue
+        const text = yield* readPayload(queue.codec, yield* loadPayload(queue, record), record)
+        return yield* codec.decodePayload(record.version, text)
       }),
     run: (input: unknown) => runInline(task, handlerKey, input),
     background: (input: unknown, options?: TaskThread.Options) => runBackground(task, handlerKey, input, options),

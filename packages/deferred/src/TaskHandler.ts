@@ -7,13 +7,19 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { flatMapAtOnce } from "./internal/atOnce.ts"
+import { isPlain, readPayload, storeResult } from "./internal/storedText.ts"
 import type { TaskCodec } from "./internal/taskCodec.ts"
 import type { Undecodable } from "./Outcome.ts"
+import type { PayloadCodec } from "./PayloadCodec.ts"
 import { TaskContext } from "./TaskContext.ts"
 import { TaskTimeout } from "./TaskFailure.ts"
+import type { TaskQueueError } from "./TaskQueue.ts"
+import type { TaskRecord } from "./TaskRecord.ts"
 
 /**
  * The requirement "somebody handles the task `Name`". A worker over a task without its handler does not compile.
@@ -41,10 +47,17 @@ export interface TaskHandler {
     readonly payload: string
     readonly timeout: number | undefined
     readonly context: TaskContext["Service"]
+    /** How the payload was stored: that of its queue. */
+    readonly codec: PayloadCodec | undefined
   }) => Effect.Effect<unknown, unknown>
   /** Runs the handler on a payload that was never encoded. */
   readonly run: (payload: unknown, context: TaskContext["Service"]) => Effect.Effect<unknown, unknown>
-  readonly encodeExit: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<string, Schema.SchemaError>
+  /** The exit of an attempt of a record as it is stored, by the codec of its queue. */
+  readonly encodeExit: (
+    exit: Exit.Exit<unknown, unknown>,
+    record: Pick<TaskRecord, "id" | "task" | "version">,
+    codec: PayloadCodec | undefined,
+  ) => Effect.Effect<string, Schema.SchemaError | TaskQueueError>
 }
 
 /** @since 0.1.0 */
@@ -70,10 +83,20 @@ export const make = Effect.fnUntraced(function* (
       Effect.updateContext(attempt(payload, context), (runner: Context.Context<never>) =>
         Context.add(Context.merge(services, runner), TaskContext, context),
       ),
-    execute: ({ version, payload, timeout, context }) => {
-      const work = Effect.flatMap(
-        codec.decodePayload(version, payload) as Effect.Effect<unknown, Undecodable>,
-        (decoded) => attempt(decoded, context),
+    execute: ({ version, payload, timeout, context, codec: stored }) => {
+      const plain = isPlain(stored, payload)
+        ? Effect.succeed(payload)
+        : readPayload(stored, payload, {
+            version,
+            id: context.id,
+            task: context.task,
+            queue: context.queue,
+            name: Option.getOrUndefined(context.name),
+            headers: context.headers,
+          })
+      const payloadOf = flatMapAtOnce(plain, (text) => codec.decodePayload(version, text))
+      const work = Effect.flatMap(payloadOf as Effect.Effect<unknown, Undecodable>, (decoded) =>
+        attempt(decoded, context),
       )
       if (timeout === undefined) return work
       return Effect.timeoutOrElse(work, {
@@ -81,6 +104,9 @@ export const make = Effect.fnUntraced(function* (
         orElse: () => Effect.fail(new TaskTimeout({ timeout })),
       })
     },
-    encodeExit: (exit) => codec.encodeExit(exit) as Effect.Effect<string, Schema.SchemaError>,
+    encodeExit: (exit, record, stored) =>
+      flatMapAtOnce(codec.encodeExit(exit) as Effect.Effect<string, Schema.SchemaError>, (text) =>
+        storeResult(stored, text, record),
+      ),
   }
 })

@@ -27,6 +27,7 @@ import type * as Stream from "effect/Stream"
 import type { Capabilities } from "./Capabilities.ts"
 import { type Endings, makeEndings } from "./internal/endings.ts"
 import { makeTaskEvents } from "./internal/taskEvents.ts"
+import { PayloadCodec } from "./PayloadCodec.ts"
 import { PayloadStore } from "./PayloadStore.ts"
 import type { QueueLimits, QueueStatistics } from "./QueueLimits.ts"
 import type { TaskEvents } from "./TaskEvent.ts"
@@ -367,12 +368,14 @@ export class TaskQueue extends Context.Service<
     readonly awaitEnded: (id: TaskId) => Effect.Effect<TaskRecord | undefined, TaskQueueError>
     /** What this process does with the queue's records, told to subscribers and to the metrics. */
     readonly events: TaskEvents
+    /** What becomes of payloads and results on their way to the queue and back; drivers see only what comes of it. */
+    readonly codec: PayloadCodec | undefined
   }
 >()("outlive/deferred/TaskQueue") {}
 
 /**
  * Makes the service from a driver. The scope holds what waits for ends. A `PayloadStore` in the context comes before the
- * driver's own.
+ * driver's own; a `PayloadCodec` there is the queue's.
  *
  * @since 0.1.0
  */
@@ -382,7 +385,8 @@ export const make = Effect.fnUntraced(function* (
   const endings: Endings = yield* makeEndings(driver)
   const payloads = Option.getOrElse(yield* Effect.serviceOption(PayloadStore), () => driver.payloads)
   const events = makeTaskEvents(yield* Effect.context<never>())
-  return TaskQueue.of({ ...driver, payloads, nextId: makeGenerator(), awaitEnded: endings.await, events })
+  const codec = yield* PayloadCodec
+  return TaskQueue.of({ ...driver, payloads, codec, nextId: makeGenerator(), awaitEnded: endings.await, events })
 })
 
 /**

@@ -28,6 +28,7 @@ import type { NewRecord, Unique, UniqueWhile } from "../TaskRecord.ts"
 import { flatMapAtOnce, successAtOnce } from "./atOnce.ts"
 import { toMillis } from "./millis.ts"
 import { discard, storeApart, tooLarge } from "./payloads.ts"
+import { storePayload } from "./storedText.ts"
 import { makeRef } from "./taskRef.ts"
 
 export const defer = (task: Task.Any, input: unknown, options: DeferOptions) =>
@@ -143,24 +144,28 @@ const checkedRecord = (
   return flatMapAtOnce(codec.makePayload(input), (made): Effect.Effect<NewRecord, RecordError, unknown> => {
     const unique = uniqueOf(task, options, made)
     if (unique instanceof InvalidTaskOptions) return Effect.fail(unique)
-    return flatMapAtOnce(codec.encodeMade(made), (payload) => {
-      const record: NewRecord = {
-        id: queue.nextId(now, deferrer.random),
-        task: task.taskName,
-        version,
-        payload,
-        headers: withTrace(options.headers, deferrer.span),
-        onDuplicate: options.onDuplicate ?? "fail",
-        name: options.name,
-        unique,
-        target: deferrer.defaults.get(checked.queue)?.target ?? options.target,
-        lease,
-        maxCrashes,
-        keep,
-        ...checked,
-      }
-      const error = tooLarge(queue, record, deferrer.payloadLimit)
-      return error === undefined ? Effect.succeed(record) : Effect.fail(error)
+    return flatMapAtOnce(codec.encodeMade(made), (text) => {
+      const id = queue.nextId(now, deferrer.random)
+      const place = { id, task: task.taskName, version, queue: checked.queue, name: options.name }
+      return flatMapAtOnce(storePayload(queue.codec, text, place), (payload) => {
+        const record: NewRecord = {
+          id,
+          task: task.taskName,
+          version,
+          payload,
+          headers: withTrace(options.headers, deferrer.span),
+          onDuplicate: options.onDuplicate ?? "fail",
+          name: options.name,
+          unique,
+          target: deferrer.defaults.get(checked.queue)?.target ?? options.target,
+          lease,
+          maxCrashes,
+          keep,
+          ...checked,
+        }
+        const error = tooLarge(queue, record, deferrer.payloadLimit)
+        return error === undefined ? Effect.succeed(record) : Effect.fail(error)
+      })
     })
   })
 }

@@ -21,6 +21,7 @@ import {
   type TaskQueueError,
 } from "../TaskQueue.ts"
 import { loadPayload } from "./payloads.ts"
+import { readPayload } from "./storedText.ts"
 import { type AnyLease, checkedDuration, makeLease, settlementOfFailure, tellEnded } from "./taskLease.ts"
 
 type Options = LeaseOptions<ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>
@@ -91,16 +92,18 @@ type Made =
   | { readonly _tag: "Snoozed"; readonly record: ClaimedRecord; readonly settlement: Settlement }
 
 const leaseOf = Effect.fnUntraced(function* (queue: TaskQueue["Service"], task: Task.Any, record: ClaimedRecord) {
-  const decoded = Effect.flatMap(loadPayload(queue, record), (text) =>
-    task.settings.codec.decodePayload(record.version, text),
+  const decoded = loadPayload(queue, record).pipe(
+    Effect.flatMap((stored) => readPayload(queue.codec, stored, record)),
+    Effect.flatMap((text) => task.settings.codec.decodePayload(record.version, text)),
   )
   return yield* Effect.matchEffect(decoded, {
     onSuccess: (payload) => Effect.succeed<Made>({ _tag: "Leased", lease: makeLease(queue, task, record, payload) }),
-    onFailure: (error) => refused(task, record, error),
+    onFailure: (error) => refused(queue, task, record, error),
   })
 })
 
 const refused = Effect.fnUntraced(function* (
+  queue: TaskQueue["Service"],
   task: Task.Any,
   record: ClaimedRecord,
   error: Undecodable | PayloadMissing | TaskQueueError,
@@ -109,10 +112,10 @@ const refused = Effect.fnUntraced(function* (
     yield* Effect.logWarning(
       `the payload of ${record.id} could not be loaded, trying again in 10 seconds: ${error.message}`,
     )
-    const settlement = yield* settlementOfFailure(task, record, Snooze.for("10 seconds"))
+    const settlement = yield* settlementOfFailure(queue, task, record, Snooze.for("10 seconds"))
     return { _tag: "Snoozed", record, settlement } satisfies Made
   }
-  const settlement = yield* settlementOfFailure(task, record, error)
+  const settlement = yield* settlementOfFailure(queue, task, record, error)
   const buried = { id: record.id, task: record.task, reason: error._tag, message: error.message }
   return { _tag: "Buried", buried, record, settlement } satisfies Made
 })

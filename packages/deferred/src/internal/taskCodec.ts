@@ -86,8 +86,9 @@ const toText = (value: unknown): string => JSON.stringify(value ?? null)
 const fromText = (text: string): unknown => {
   try {
     return JSON.parse(text)
-  } catch (error) {
-    return undecodable(error)
+  } catch {
+    // What is said of it by who reads it quotes it.
+    return new Undecodable({ message: "the payload is not JSON text" })
   }
 }
 

@@ -11,6 +11,7 @@ import type * as Task from "../Task.ts"
 import { type Ending, InvalidLease, type LeasedTask, LeaseExpired } from "../TaskLease.ts"
 import type { ClaimedRecord, Settlement, TaskQueue } from "../TaskQueue.ts"
 import { toMillis } from "./millis.ts"
+import { storeResult } from "./storedText.ts"
 import { type Settling, settlementOf } from "./worker/attempt.ts"
 
 /** A handle whose types are those of its task, which are not known here. */
@@ -45,6 +46,8 @@ export const makeLease = (
   const held = { id: record.id, token: record.token }
   const about = { id: record.id, queue: record.queue, task: task.taskName }
   const releasing: Settlement = { ...held, _tag: "Release" }
+  const storedExit = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.flatMap(codec.encodeExit(exit), (text) => storeResult(queue.codec, text, record))
   let over = false
 
   const end = (settlement: Settlement | undefined, now: number) => {
@@ -87,11 +90,11 @@ export const makeLease = (
     }),
     succeed: Effect.fnUntraced(function* (value) {
       // Nobody can read a result that is not kept: it is not worth encoding.
-      const result = keep === 0 ? undefined : yield* codec.encodeExit(Exit.succeed(value))
+      const result = keep === 0 ? undefined : yield* storedExit(Exit.succeed(value))
       yield* settle({ ...held, _tag: "Succeed", result })
     }),
     fail: Effect.fnUntraced(function* (error) {
-      const settlement = yield* settlementOfFailure(task, record, error)
+      const settlement = yield* settlementOfFailure(queue, task, record, error)
       yield* settle(settlement)
       return endingOf(settlement)
     }),
@@ -99,7 +102,12 @@ export const makeLease = (
 }
 
 /** What a failure means for a record: the same as if a handler had failed so. */
-export const settlementOfFailure = Effect.fnUntraced(function* (task: Task.Any, record: ClaimedRecord, error: unknown) {
+export const settlementOfFailure = Effect.fnUntraced(function* (
+  queue: TaskQueue["Service"],
+  task: Task.Any,
+  record: ClaimedRecord,
+  error: unknown,
+) {
   const { codec } = task.settings
   const services = yield* Effect.context<unknown>()
   const settling: Settling = {
@@ -108,9 +116,13 @@ export const settlementOfFailure = Effect.fnUntraced(function* (task: Task.Any, 
     known: {
       task,
       handler: {
-        encodeExit: (exit) =>
-          Effect.provideContext(codec.encodeExit(exit), services) as Effect.Effect<string, Schema.SchemaError>,
+        encodeExit: (exit, of, stored) =>
+          Effect.flatMap(
+            Effect.provideContext(codec.encodeExit(exit), services) as Effect.Effect<string, Schema.SchemaError>,
+            (text) => storeResult(stored, text, of),
+          ),
       },
+      codec: queue.codec,
     },
   }
   const settlement = yield* Effect.annotateLogs(settlementOf(settling, Exit.fail(error)), {

@@ -13,6 +13,7 @@ import type { TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { AttemptFailure, TaskRecord, TaskState } from "../TaskRecord.ts"
 import { TaskCancelled, TaskDead, TaskNotFound, type TaskRef } from "../TaskRef.ts"
 import { progressOf } from "./progressOf.ts"
+import { readResult } from "./storedText.ts"
 import { withoutInterrupts } from "./taskCodec.ts"
 
 /** Made for every deferral and looked at by few: its effects are made when they are asked for. */
@@ -47,7 +48,7 @@ class Ref implements TaskRef<unknown, unknown, unknown> {
 
   get await(): TaskRef<unknown, unknown, unknown>["await"] {
     return Effect.flatMap(this.queue.awaitEnded(this.id), (found) =>
-      found === undefined ? this.notFound : exitOf(this.definition, found),
+      found === undefined ? this.notFound : exitOf(this.queue, this.definition, found),
     ) as TaskRef<unknown, unknown, unknown>["await"]
   }
 
@@ -109,6 +110,7 @@ export const makeRef = (
 
 /** The typed exit of a record that has ended. */
 const exitOf = (
+  { codec }: TaskQueue["Service"],
   task: Task.Any,
   record: TaskRecord,
 ): Effect.Effect<unknown, unknown | TaskDead | TaskCancelled | Schema.SchemaError, unknown> => {
@@ -117,7 +119,10 @@ const exitOf = (
       new TaskCancelled({ id: record.id, task: record.task, reason: record.cancelRequested ?? "not said" }),
     )
   }
-  const stored = record.result === undefined ? Effect.succeed(Exit.void) : task.settings.codec.decodeExit(record.result)
+  const stored =
+    record.result === undefined
+      ? Effect.succeed(Exit.void)
+      : Effect.flatMap(readResult(codec, record.result, record), task.settings.codec.decodeExit)
   if (record.state === "succeeded") return Effect.flatten(stored)
   return Effect.flatMap(stored, (exit) => endOfDead(record, exit))
 }

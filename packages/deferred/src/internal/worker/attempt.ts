@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import * as Outcome from "../../Outcome.ts"
+import type { PayloadCodec } from "../../PayloadCodec.ts"
 import { QueueDefaults } from "../../QueueDefaults.ts"
 import * as RetryPolicy from "../../RetryPolicy.ts"
 import type * as Task from "../../Task.ts"
@@ -30,6 +31,8 @@ export interface Known {
   readonly task: Task.Any
   readonly handler: TaskHandler
   readonly context: Context.Context<never>
+  /** That of the queue, or of whoever was given the record. */
+  readonly codec: PayloadCodec | undefined
   /** Somebody may see spans: the tracer is not Effect's own, which keeps nothing. */
   readonly traced: boolean
 }
@@ -37,7 +40,11 @@ export interface Known {
 /** What must be known of an attempt to settle it. */
 export interface Settling {
   readonly record: ClaimedRecord
-  readonly known: { readonly task: Task.Any; readonly handler: Pick<TaskHandler, "encodeExit"> }
+  readonly known: {
+    readonly task: Task.Any
+    readonly handler: Pick<TaskHandler, "encodeExit">
+    readonly codec?: PayloadCodec | undefined
+  }
   /** Who wants the attempt to end, once somebody does. */
   readonly stop: Outcome.Stop | undefined
 }
@@ -58,7 +65,7 @@ export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber
   const { known, record } = slot
   const context: TaskContext["Service"] = new AttemptContext(queue, slot)
   const { payloadRef, timeout, version } = record
-  const execute = (payload: string) => known.handler.execute({ version, payload, timeout, context })
+  const execute = (payload: string) => known.handler.execute({ version, payload, timeout, context, codec: known.codec })
   const work = payloadRef === undefined ? execute(record.payload) : Effect.flatMap(loaded(queue, record), execute)
   const committed = committing(queue, slot, work)
   const caller = record.headers.traceparent
@@ -93,14 +100,16 @@ const withProgress = ({ progress }: Slot, settlement: Settlement | undefined): S
 
 /** What came of an attempt, with the encoded success where it is kept. A success that does not encode is none. */
 export const judge = Effect.fnUntraced(function* (
-  { known, stop }: Omit<Settling, "record">,
+  { known, record, stop }: Settling,
   exit: Exit.Exit<unknown, unknown>,
 ) {
   const { keep, rules } = known.task.settings
   const outcome = Outcome.fromExit(exit, { stop, rules })
   if (outcome._tag !== "Succeeded") return { outcome, ended: exit, result: undefined }
   // Nobody can read a result that is not kept: it is not worth encoding.
-  const encoded = yield* Effect.exit(keep === 0 ? Effect.undefined : known.handler.encodeExit(exit))
+  const encoded = yield* Effect.exit(
+    keep === 0 ? Effect.undefined : known.handler.encodeExit(exit, record, known.codec),
+  )
   if (Exit.isSuccess(encoded)) return { outcome, ended: exit, result: encoded.value }
   // The handler gave something that its own schema does not know: a defect of the handler.
   const ended = Exit.die(Cause.squash(encoded.cause))
@@ -116,7 +125,7 @@ export const settlementOf = (
     return settlementOfAny(slot, exit)
   }
   // By far the most frequent way, and the shortest.
-  return Effect.matchCauseEffect(slot.known.handler.encodeExit(exit), {
+  return Effect.matchCauseEffect(slot.known.handler.encodeExit(exit, slot.record, slot.known.codec), {
     onSuccess: (result) =>
       Effect.as(logSuccess, { id: slot.record.id, token: slot.record.token, _tag: "Succeed" as const, result }),
     onFailure: () => settlementOfAny(slot, exit),
@@ -184,7 +193,10 @@ const bury = Effect.fnUntraced(function* (
 ) {
   const kept = Exit.isFailure(exit) ? Exit.failCause(causeOf(exit)) : exit
   // An error that does not fit its schema still has its tag and message in `failure`.
-  const result = reason === "Undecodable" ? Option.none() : yield* Effect.option(slot.known.handler.encodeExit(kept))
+  const result =
+    reason === "Undecodable"
+      ? Option.none()
+      : yield* Effect.option(slot.known.handler.encodeExit(kept, slot.record, slot.known.codec))
   return {
     id: slot.record.id,
     token: slot.record.token,
@@ -195,11 +207,8 @@ const bury = Effect.fnUntraced(function* (
   } satisfies Settlement
 })
 
-/**
- * Milliseconds until the next attempt, or none: by the record's own policy, else the rule's, the task's, the queue's (Q88:
- * whole, never merged).
- */
-export const retryDelay = Effect.fnUntraced(function* (
+/** The record's own policy, else the rule's, the task's, the queue's (Q88: whole, never merged). */
+const retryDelay = Effect.fnUntraced(function* (
   slot: Settling,
   outcome: Extract<Outcome.Outcome, { _tag: "Retry" }>,
   now: number,

@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Stop } from "../../Outcome.ts"
+import type { PayloadCodec } from "../../PayloadCodec.ts"
 import type * as Task from "../../Task.ts"
 import { Snooze } from "../../TaskFailure.ts"
 import type { TaskHandler } from "../../TaskHandler.ts"
@@ -13,7 +14,11 @@ import { type ClaimedRecord, type TaskQueue, TaskQueueError } from "../../TaskQu
 /** An attempt that may commit by itself. */
 export interface Committing {
   readonly record: ClaimedRecord
-  readonly known: { readonly task: Task.Any; readonly handler: Pick<TaskHandler, "encodeExit"> }
+  readonly known: {
+    readonly task: Task.Any
+    readonly handler: Pick<TaskHandler, "encodeExit">
+    readonly codec: PayloadCodec | undefined
+  }
   progress?: string | undefined
   stop: Stop | undefined
   /** Its success is written already. */
@@ -39,7 +44,10 @@ export const committing = (
   if (known.task.settings.commit === "afterHandler" || transaction === undefined) return work
 
   const settle = Effect.fnUntraced(function* (value: unknown) {
-    const kept = known.task.settings.keep === 0 ? Effect.undefined : known.handler.encodeExit(Exit.succeed(value))
+    const kept =
+      known.task.settings.keep === 0
+        ? Effect.undefined
+        : known.handler.encodeExit(Exit.succeed(value), record, known.codec)
     // A success that its own schema does not know is a defect of the handler.
     const result = yield* Effect.orDie(kept)
     const now = yield* Clock.currentTimeMillis

@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import { InvalidTaskOptions } from "../../DeferOptions.ts"
 import type { Stop } from "../../Outcome.ts"
+import type { PayloadCodec } from "../../PayloadCodec.ts"
 import type * as Task from "../../Task.ts"
 import * as TaskHandler from "../../TaskHandler.ts"
 import type { Change, ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
@@ -39,7 +40,7 @@ export const makeCrew = Effect.fnUntraced(function* (
   queue: TaskQueue["Service"],
   options: Options<ReadonlyArray<Task.Any>> & { readonly id: string },
 ) {
-  const known = yield* knownTasks(options.tasks)
+  const known = yield* knownTasks(options.tasks, queue.codec)
   const lanes = lanesOf(options)
   const lease = toMillis(options.lease ?? "30 seconds")
   const concurrencies = [...lanes.values()].reduce((sum, lane) => Math.max(sum, lane.concurrency), 1)
@@ -223,7 +224,10 @@ export const makeCrew = Effect.fnUntraced(function* (
 })
 
 /** The tasks by every name that records of theirs may have. */
-export const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>) {
+export const knownTasks = Effect.fnUntraced(function* (
+  tasks: ReadonlyArray<Task.Any>,
+  codec: PayloadCodec | undefined,
+) {
   const known = new Map<string, Known>()
   // Attempts begin with the worker's context less what belongs to the place where its layer was built.
   const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
@@ -240,7 +244,7 @@ export const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task
     const handler = yield* TaskHandler.key(task.taskName)
     // The worker's clock, logger and tracer go over the handler's.
     const context = Context.merge(handler.services, base) as Context.Context<never>
-    for (const name of names) known.set(name, { task, handler, context, traced })
+    for (const name of names) known.set(name, { task, handler, context, codec, traced })
   }
   return known
 })

@@ -45,6 +45,7 @@ export const makeRunner = Effect.fnUntraced(function* (
 ) {
   const known = yield* knownTasks(
     options.tasks.flatMap((task) => (isTaskGroup<ReadonlyArray<Task.Any>>(task) ? task.members : [task])),
+    queue.codec,
   )
   const worker = options.id ?? "test"
   const lease = Duration.toMillis(Duration.fromInputUnsafe(options.lease ?? "30 seconds"))
@@ -194,14 +195,15 @@ const outcomeOf = (settlement: Settlement, exit: Exit.Exit<unknown, unknown> | u
 const failureOf = (text: string): AttemptFailure => JSON.parse(text) as AttemptFailure
 
 /** The tasks by every name that records of theirs may have, as a worker knows them. */
-const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>) {
+const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>, codec: Known["codec"]) {
   const known = new Map<string, Known>()
   const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
   const traced = base.mapUnsafe.has(Tracer.Tracer.key)
   for (const task of tasks) {
     const handler = yield* TaskHandler.key(task.taskName)
     const context = Context.merge(handler.services, base) as Context.Context<never>
-    for (const name of [task.taskName, ...task.settings.aliases]) known.set(name, { task, handler, context, traced })
+    for (const name of [task.taskName, ...task.settings.aliases])
+      known.set(name, { task, handler, context, codec, traced })
   }
   return known
 })
