@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import { claimed } from "./internal/claimed.ts"
 import { codecHere } from "./internal/storedText.ts"
 import { makeTaskEvents } from "./internal/taskEvents.ts"
-import { causeOf, failureOf, judge, traced } from "./internal/worker/attempt.ts"
+import { causeOf, failureOf, judge, retryDelay, type Settling, traced } from "./internal/worker/attempt.ts"
 import { AttemptContext } from "./internal/worker/attemptContext.ts"
 import { knownTasks } from "./internal/worker/crew.ts"
 import * as Outcome from "./Outcome.ts"
@@ -48,6 +48,11 @@ export interface Given
   readonly previousFailure: AttemptFailure | undefined
   /** When its sender gives the attempt up. */
   readonly until: number
+  /**
+   * Its sender has no policies of ours (Google Cloud Tasks, say): when a failed attempt is made again, and when no more, is
+   * decided here as in a worker, by the record's own policy (JSON text) if it has one. Default: the sender decides.
+   */
+  readonly retries?: { readonly own: string | undefined } | undefined
   /** It is known already that it cannot be read. */
   readonly undecodable?: Outcome.Undecodable | undefined
 }
@@ -159,14 +164,16 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
           task === undefined
             ? { outcome: Outcome.fromExit(exit, { stop: slot.stop, rules: {} }), ended: exit, result: undefined }
             : yield* judge({ known: task, record, stop: slot.stop }, exit)
-        yield* say(judged.outcome, judged.ended)
-        const { outcome } = judged
+        const outcome =
+          task === undefined || given.retries === undefined
+            ? judged.outcome
+            : yield* decided({ record, known: task, stop: undefined }, judged.outcome, at)
+        yield* say(outcome, judged.ended)
+        const kind = judged.outcome._tag === "Retry" ? judged.outcome.kind : "failure"
         const failure =
-          outcome._tag === "Retry"
-            ? { ...failureOf(record, outcome.kind, outcome.error, at), kind: outcome.kind }
-            : outcome._tag === "Dead"
-              ? { ...failureOf(record, "failure", outcome.error, at), kind: "failure" as const }
-              : undefined
+          outcome._tag === "Retry" || outcome._tag === "Dead"
+            ? { ...failureOf(record, kind, outcome.error, at), kind }
+            : undefined
         // An error that does not fit its schema still has its tag and message in `failure`.
         const failed = task === undefined || failure === undefined || !Exit.isFailure(judged.ended) ? undefined : task
         const result =
@@ -191,6 +198,19 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
       }
     }
   }) as Effect.Effect<(given: Given) => Running, never, Task.HandlersOf<Tasks[number]>>
+
+/** What a worker would settle: tried again, no sooner than the policy says, or dead. */
+const decided = Effect.fnUntraced(function* (
+  settling: Settling,
+  outcome: Outcome.Outcome,
+  now: number,
+): Effect.fn.Return<Outcome.Outcome> {
+  // A newer instance may know the version, however often older ones were asked.
+  if (outcome._tag !== "Retry" || outcome.error instanceof NewerVersion) return outcome
+  const delay = yield* retryDelay(settling, outcome, now)
+  if (delay === undefined) return { _tag: "Dead", reason: "RetriesExhausted", error: outcome.error }
+  return { ...outcome, atLeast: delay }
+})
 
 const within = (until: number, given: Given) => (until <= given.until ? "Extended" : "LeaseLost")
 

@@ -207,8 +207,11 @@ const bury = Effect.fnUntraced(function* (
   } satisfies Settlement
 })
 
-/** The record's own policy, else the rule's, the task's, the queue's (Q88: whole, never merged). */
-const retryDelay = Effect.fnUntraced(function* (
+/**
+ * Milliseconds until the next attempt, or none: by the record's own policy, else the rule's, the task's, the queue's (Q88:
+ * whole, never merged).
+ */
+export const retryDelay = Effect.fnUntraced(function* (
   slot: Settling,
   outcome: Extract<Outcome.Outcome, { _tag: "Retry" }>,
   now: number,
