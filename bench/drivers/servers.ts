@@ -181,7 +181,10 @@ const postgresPrograms = (): string => {
   return copy
 }
 
-/** The user's own server when DATABASE_URL names one, else one of this process, as `initdb` configures it. */
+/**
+ * The user's own server when DATABASE_URL names one, else one of this process, as `initdb` configures it, with what
+ * BENCH_POSTGRES_SETTINGS adds: "synchronous_commit=off shared_buffers=1GB".
+ */
 export const startPostgres = async (): Promise<{ readonly site: () => Promise<Site>; readonly version: string }> => {
   const given = process.env.DATABASE_URL
   const { pid, url } = given === undefined ? await ownPostgres() : { pid: undefined, url: given }
@@ -222,10 +225,17 @@ const ownPostgres = async () => {
   const args = ["-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]
   const made = spawnSync(join(programs, "bin", "initdb"), args, { ...nobody, encoding: "utf8" })
   if (made.status !== 0) throw new Error(`initdb failed: ${made.error ?? made.stderr}`)
-  const settings = { listen_addresses: "127.0.0.1", unix_socket_directories: "", port: String(port) }
+  const more = process.env.BENCH_POSTGRES_SETTINGS?.split(" ").map((setting) => setting.split("=")) ?? []
+  const settings = {
+    listen_addresses: "127.0.0.1",
+    unix_socket_directories: "",
+    port: String(port),
+    ...Object.fromEntries(more),
+  }
   const child = spawn(
     join(programs, "bin", "postgres"),
     ["-D", data, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
+    // What it says of checkpoints and ended connections is for BENCH_POSTGRES_LOG=1.
     { ...nobody, stdio: ["ignore", "ignore", process.env.BENCH_POSTGRES_LOG === undefined ? "ignore" : "inherit"] },
   )
   // Killed rather than asked to stop: its data is of no use afterwards. Its own processes end with it.
