@@ -161,7 +161,9 @@ const targetOf = (options: Options): Target | InvalidPushTarget => {
   }
   const path = options.signedPath ?? url.pathname + url.search
   if (!/^\/[\x21-\x7e]*$/.test(path)) return refuse("signedPath", `must be a path, and is ${JSON.stringify(path)}`)
-  return { url, path, deadline, answerLimit: options.answerLimit ?? 2 * 1024 * 1024 }
+  const answerLimit = options.answerLimit ?? 2 * 1024 * 1024
+  if (!(answerLimit >= 0)) return refuse("answerLimit", `must not be negative, and is ${answerLimit}`)
+  return { url, path, deadline, answerLimit }
 }
 
 /** The task as a worker takes it that hands it on: all versions, and of its rules those that are not applied over there. */

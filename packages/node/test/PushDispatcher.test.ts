@@ -390,6 +390,7 @@ describe("PushDispatcher", () => {
     [{ url: "http://x", deadline: "14 seconds" }, /deadline must be 15 seconds to 30 minutes \(C9\), and is 14000 ms/],
     [{ url: "http://x", deadline: "31 minutes" }, /deadline must be/],
     [{ url: "http://x", deadline: "Infinity" }, /deadline must be/],
+    [{ url: "http://x", answerLimit: Number.NaN }, /answerLimit must not be negative, and is NaN/],
     [{ url: "http://x", signedPath: "x\r\ny" }, /signedPath must be a path/],
   ] as const)("refuses %j", ([options, message]) =>
     Effect.gen(function* () {
