@@ -16,9 +16,6 @@ beforeAll(async () => {
   if (!isMissing) await runtime.runPromise(TaskQueuePostgres.migrate({ schema }))
 })
 afterAll(async () => {
-  if (!isMissing) {
-    await runtime.runPromise(Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe(`DROP SCHEMA ${schema} CASCADE`)))
-  }
   await runtime.dispose()
 })
 

@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { afterAll, beforeAll } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
+import { madeSchemas } from "./records.ts"
 import { type Server, startServer, whyNoServer } from "./server.ts"
 
 const given = process.env.DATABASE_URL
@@ -26,6 +27,10 @@ const clientOf = (url: () => string, options?: Omit<PgClient.PgPoolConfig, "url"
 export const clientAt = (url: string, options?: Omit<PgClient.PgPoolConfig, "url">): Layer.Layer<PgClient.PgClient> =>
   clientOf(() => url, options)
 
+const dropSchemas = Effect.flatMap(PgClient.PgClient, (sql) =>
+  Effect.forEach(madeSchemas, (schema) => sql.unsafe(`DROP SCHEMA IF EXISTS ${schema} CASCADE`)),
+)
+
 /** The database of this test file; to be called once in it, outside of tests. */
 export const useDatabase = (): Database => {
   let server: Server | undefined
@@ -33,8 +38,10 @@ export const useDatabase = (): Database => {
   beforeAll(async () => {
     if (given === undefined && !isMissing) server = await startServer()
   }, 60_000)
+  const client = clientOf(url)
   afterAll(async () => {
+    if (given !== undefined) await Effect.runPromise(Effect.provide(dropSchemas, client))
     await server?.close()
   })
-  return { url, client: clientOf(url) }
+  return { url, client }
 }

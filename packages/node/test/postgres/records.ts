@@ -45,7 +45,13 @@ export const states = (
   })
 
 /** A schema's name that no other test has. */
-export const newSchema = (): string => `test_${randomUUID().replaceAll("-", "").slice(0, 16)}`
+export const newSchema = (): string => {
+  const schema = `test_${randomUUID().replaceAll("-", "").slice(0, 16)}`
+  madeSchemas.push(schema)
+  return schema
+}
+/** Those of this test file, so that a server that is not the tests' own has none of them afterwards. */
+export const madeSchemas: Array<string> = []
 
 /** A driver with a pool of connections of its own, as another process has it. */
 export const process = Effect.fnUntraced(function* (
