@@ -195,6 +195,14 @@ describe("TaskQueueCloudTasks", () => {
         }),
       )
 
+      it.effect("a transaction to be part of", () =>
+        Effect.gen(function* () {
+          const refused = yield* Effect.flip(Greet.defer({ who: "x" }, { requireTransaction: true }))
+          assert.strictEqual(refused._tag, "NotInTransaction")
+          assert.lengthOf(yield* held("tasks"), 0)
+        }),
+      )
+
       it.effect("one of many: then none is stored (Q50)", () =>
         Effect.gen(function* () {
           yield* notSupported(

@@ -50,6 +50,8 @@ export interface CloudTasks {
   /** The most calls that were under way at once. */
   readonly most: () => number
   readonly fail: (fault: Omit<Fault, "times" | "when" | "message"> & Partial<Fault>) => Effect.Effect<void>
+  /** So many answers of endpoints are lost on their way, from now on. */
+  readonly loseAnswers: (times: number) => Effect.Effect<void>
   /** Delivers what is due, and what becomes due in that time, one moment after the other. */
   readonly advance: (millis: number) => Effect.Effect<void>
   readonly createQueue: (id: string, settings?: protos.google.cloud.tasks.v2beta3.IQueue) => Effect.Effect<string>
@@ -72,6 +74,7 @@ export const make = Effect.gen(function* () {
   let under = 0
   let most = 0
   let cancelled = 0
+  let lost = 0
 
   // biome-ignore lint/suspicious/noExplicitAny: each request has a type of its own
   const answer = (method: Method, request: any): object => {
@@ -181,7 +184,10 @@ export const make = Effect.gen(function* () {
   )
 
   const dispatch = (queue: Parameters<State["answered"]>[0], task: Parameters<State["answered"]>[1]) =>
-    Effect.map(deliver(signer, queue, task, now()), (said) => state.answered(queue, task, said))
+    Effect.map(deliver(signer, queue, task, now()), (said) => {
+      state.answered(queue, task, lost > 0 ? undefined : said)
+      if (lost > 0) lost--
+    })
   const services = yield* Effect.context<never>()
   const run = (effect: Effect.Effect<void>) => void Effect.runForkWith(services)(effect)
 
@@ -213,6 +219,10 @@ export const make = Effect.gen(function* () {
     most: () => most,
     cancelled: () => cancelled,
     fail: (fault) => Effect.sync(() => void faults.push({ message: "made up", when: "before", times: 1, ...fault })),
+    loseAnswers: (times) =>
+      Effect.sync(() => {
+        lost = times
+      }),
     advance,
     createQueue: (id, settings) =>
       Effect.sync(() => {

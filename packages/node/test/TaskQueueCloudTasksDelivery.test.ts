@@ -257,6 +257,24 @@ describe("a task on its way through Cloud Tasks", () => {
     }).pipe(quietly, Effect.provide(program(note)))
   })
 
+  it.effect("comes twice when its answer is lost: under the same id, as the next attempt", () => {
+    const { note, seen } = recorder()
+    return Effect.gen(function* () {
+      const server = yield* CloudTasksServer
+      const ref = yield* Work.defer({ n: 1 }, { name: "once" })
+      yield* server.loseAnswers(1)
+      yield* server.advance(60_000)
+      assert.deepStrictEqual(
+        seen.map(({ context }) => [context.id, context.attempt]),
+        [
+          [ref.id, 1],
+          [ref.id, 2],
+        ],
+      )
+      assert.deepStrictEqual(yield* endings, ["succeeded"])
+    }).pipe(Effect.provide(program(note)))
+  })
+
   it.effect("runs while its queue says that it runs, and ends", () => {
     const begun = Deferred.makeUnsafe<void>()
     const may = Deferred.makeUnsafe<void>()
