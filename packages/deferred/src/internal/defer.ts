@@ -161,7 +161,14 @@ const checkedRecord = (
           lease,
           maxCrashes,
           keep,
-          ...checked,
+          // Written out: a spread costs more than the rest of the record.
+        queue: checked.queue,
+        priority: checked.priority,
+        eta: checked.eta,
+        tombstone: checked.tombstone,
+        timeout: checked.timeout,
+        expiresAt: checked.expiresAt,
+        retry: checked.retry,
         }
         const error = tooLarge(queue, record, deferrer.payloadLimit)
         return error === undefined ? Effect.succeed(record) : Effect.fail(error)
