@@ -162,13 +162,13 @@ const checkedRecord = (
           maxCrashes,
           keep,
           // Written out: a spread costs more than the rest of the record.
-        queue: checked.queue,
-        priority: checked.priority,
-        eta: checked.eta,
-        tombstone: checked.tombstone,
-        timeout: checked.timeout,
-        expiresAt: checked.expiresAt,
-        retry: checked.retry,
+          queue: checked.queue,
+          priority: checked.priority,
+          eta: checked.eta,
+          tombstone: checked.tombstone,
+          timeout: checked.timeout,
+          expiresAt: checked.expiresAt,
+          retry: checked.retry,
         }
         const error = tooLarge(queue, record, deferrer.payloadLimit)
         return error === undefined ? Effect.succeed(record) : Effect.fail(error)
