@@ -204,8 +204,8 @@ export const retryConfig: (policy: RetryPolicyData) => Result.Result<RetryConfig
 
 /**
  * Makes the Cloud Tasks queues of `options.queues` that are not there, and brings those that `config` names to what it says:
- * rate, burst, concurrency, pause, and retries (`retryConfig`; those of a queue that says nothing are
- * `RetryPolicy.defaultPolicy`). The paths of those it made. Run it when the program is deployed, not when it starts: it needs
+ * rate, burst, concurrency, pause, and retries (`retryConfig`; a queue that says nothing of them has no limit of its own, so
+ * that it is the `PushHandler` that gives up, and keeps a dead letter). The paths of those it made. Run it when the program is deployed, not when it starts: it needs
  * the right to change queues, which the program does not.
  *
  * `tombstone` is how long their names stay taken: 1 hour to 9 days (C7). Default: as it is, an hour for new ones.

@@ -427,11 +427,16 @@ describe("setUp", () => {
     }).pipe(Effect.provide(Server)),
   )
 
-  it.effect("gives a queue that says nothing of retries the policy that every task has", () =>
+  it.effect("never lets a queue that says nothing of retries give up before its receiver does", () =>
     Effect.gen(function* () {
       const { client } = yield* CloudTasksServer
       yield* TaskQueueCloudTasks.setUp({ ...options, client }, yield* QueueConfig.make({ default: {} }))
-      assert.deepInclude((yield* queueOf("tasks")).retry, { maxAttempts: 25 })
+      assert.deepInclude((yield* queueOf("tasks")).retry, {
+        maxAttempts: -1,
+        maxRetryDuration: 0,
+        minBackoff: 1_000,
+        maxBackoff: 3_600_000,
+      })
     }).pipe(Effect.provide(Server)),
   )
 

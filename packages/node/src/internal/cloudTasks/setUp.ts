@@ -97,8 +97,11 @@ const wantedOf = Effect.fnUntraced(function* (
   return wanted
 })
 
+/** Cloud Tasks must not give up before `PushHandler` does, which keeps a dead letter: it never does. */
+const patient = RetryPolicy.appEngine()
+
 const settingsOf = (queue: Queue) =>
-  Result.map(toProtoRetry(queue.retry ?? RetryPolicy.defaultPolicy), (retryConfig) => ({
+  Result.map(toProtoRetry(queue.retry ?? patient), (retryConfig) => ({
     rateLimits: {
       maxDispatchesPerSecond: queue.rate ?? highestRate,
       maxBurstSize: queue.burst,
