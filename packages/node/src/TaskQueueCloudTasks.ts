@@ -251,7 +251,12 @@ const acquireClient = ({ credentials, project }: Options) =>
       },
       catch: (cause) => notOpened(`Google's client cannot be made: ${String(cause)}`, cause),
     }),
-    (client) => Effect.promise(() => client.close()),
+    // One that never got a connection, for want of credentials say, fails to close it, too.
+    (client) =>
+      Effect.ignore(
+        Effect.tryPromise(() => client.close()),
+        { log: "Debug" },
+      ),
   )
 
 const notOpened = (message: string, cause?: unknown): TaskQueue.TaskQueueError =>

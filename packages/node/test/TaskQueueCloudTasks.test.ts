@@ -1,4 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
+import type { v2beta3 } from "@google-cloud/tasks"
 import { status } from "@grpc/grpc-js"
 import * as Instance from "@outlive/core/Instance"
 import { DeferLimits } from "@outlive/deferred/DeferOptions"
@@ -532,6 +533,25 @@ describe("TaskQueueCloudTasks", () => {
         assert.include(error.message, "as it is")
         assert.isUndefined(error.reason)
       }).pipe(Effect.provide(queueLayer())),
+    )
+
+    it.effect("that the client fails before it asks anybody are no reason to try again", () =>
+      Effect.gen(function* () {
+        let calls = 0
+        const client = {
+          createTask: () => {
+            calls++
+            return Promise.reject(new Error("Could not load the default credentials"))
+          },
+        } as unknown as v2beta3.CloudTasksClient
+        const error = yield* refusal(
+          Effect.provide(Greet.defer({ who: "x" }), TaskQueueCloudTasks.layer({ ...options, client })),
+        )
+        assert.strictEqual(calls, 1)
+        assert.isFalse(error.isRetryable)
+        assert.include(error.message, "Could not load the default credentials")
+        assert.include(error.message, "give the layer credentials")
+      }),
     )
 
     it.effect("of a batch: what was stored stays, and the error says how many (Q49)", () =>
