@@ -26,6 +26,14 @@ export interface About {
   readonly steps: ReadonlyArray<string>
 }
 
+/**
+ * The header under which a record that is kept without its name (a dead letter of a push endpoint, say) still has it, as
+ * `queue/name`: its payload is bound to that.
+ *
+ * @since 0.1.0
+ */
+export const deferredAsHeader = "outlive-deferred-as"
+
 /** What a stage made of a body. @since 0.1.0 */
 export interface Encoded {
   readonly body: Uint8Array

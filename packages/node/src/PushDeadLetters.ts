@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import { deferredAsHeader } from "@outlive/deferred/PayloadStage"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import { type ClaimedRecord, type Settlement, TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import type { DeadReason, NewRecord } from "@outlive/deferred/TaskRecord"
@@ -120,7 +121,7 @@ const keep = Effect.fnUntraced(function* (
     version: letter.version,
     queue: name,
     payload: letter.payload,
-    headers: { ...letter.headers, [marker]: mark },
+    headers: { ...letter.headers, ...deferredAs(letter), [marker]: mark },
     // It rises, so that the newest is claimed before all that was redriven and waits for its worker.
     priority,
     eta: now,
@@ -142,6 +143,10 @@ const keep = Effect.fnUntraced(function* (
   })
   yield* queue.settle({ settlements: records.map(burial), now })
 })
+
+/** The name is taken in the queue of its own, and not in this one; a payload may be bound to it. */
+const deferredAs = ({ name, queue }: DeadLetter): Record<string, string> =>
+  name === undefined ? {} : { [deferredAsHeader]: `${queue}/${name}` }
 
 /** Buries what this module stored, and gives back what somebody redrove meanwhile: that has a failure already. */
 const burial = (record: ClaimedRecord): Settlement => {

@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { Undecodable } from "../Outcome.ts"
 import { type PayloadCodec as Codec, PayloadCodec } from "../PayloadCodec.ts"
-import type { StageError } from "../PayloadStage.ts"
+import { deferredAsHeader, type StageError } from "../PayloadStage.ts"
 import { TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { NewRecord, TaskRecord } from "../TaskRecord.ts"
 import { makeCodec } from "./codec.ts"
@@ -26,9 +26,6 @@ export interface PayloadOf extends Pick<NewRecord, "version"> {
 export type ResultOf = Pick<TaskRecord, "id" | "task" | "version">
 
 type MaybeCodec = Codec | undefined
-
-/** Says under which name a record was deferred that is kept without it. */
-export const keptNameHeader = "outlive-deferred-as"
 
 const noStages = makeCodec([])
 
@@ -94,7 +91,7 @@ const payloadPlace = ({ headers, id, name, queue, task, version }: PayloadOf) =>
 })
 
 const keptName = (headers: PayloadOf["headers"]): string | undefined => {
-  const kept = headers?.[keptNameHeader]
+  const kept = headers?.[deferredAsHeader]
   return kept === undefined ? undefined : `name ${kept}`
 }
 
