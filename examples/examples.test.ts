@@ -50,6 +50,13 @@ const expected: Record<string, ReadonlyArray<string>> = {
     "defer ada: sent in attempt 2",
     "defer bob: MailboxFull",
   ],
+  "11-schedule.ts": [
+    "report of 2026-10-24T01:00:00.000Z",
+    "report of 2026-10-25T02:00:00.000Z",
+    "nobody is there for two nights",
+    "report of 2026-10-27T02:00:00.000Z",
+    "report of 2026-10-28T02:00:00.000Z",
+  ],
   "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
 }
 
