@@ -111,7 +111,7 @@ const costTable = (title: string, runs: Runs<Cost>) => {
       medianOf(mine, ({ commits }) => commits),
       1,
     ),
-    "WAL bytes/task": rounded(medianOf(mine, ({ wal }) => wal)),
+    "bytes/task": rounded(medianOf(mine, ({ wal }) => wal)),
   })
   console.table(Object.fromEntries([...runs].map(([name, mine]) => [name, row(mine)])))
 }

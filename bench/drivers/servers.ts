@@ -28,8 +28,10 @@ import type { Place } from "./contender.ts"
 export interface Counters {
   /** Transactions that wrote. */
   readonly commits: number | undefined
-  /** Bytes of the write-ahead log, or of Redis' append-only file. */
+  /** Bytes of the write-ahead log, or of Redis' append-only file. SQLite's processes write theirs themselves. */
   readonly wal: number | undefined
+  /** There is no server: what the processes write is what is written. */
+  readonly isOwn?: boolean
   /** Milliseconds of processor time of the server. */
   readonly cpu: number
 }
@@ -106,9 +108,9 @@ const readStat = (pid: string): ReadonlyArray<string> => {
 export const sqliteSite = (): Site => {
   const file = join(folder, `${++places}.db`)
   const read = async (): Promise<Counters> => {
-    if (!existsSync(`${file}-shm`)) return { commits: undefined, wal: undefined, cpu: 0 }
+    if (!existsSync(`${file}-shm`)) return { commits: undefined, wal: undefined, cpu: 0, isOwn: true }
     // https://sqlite.org/walformat.html: iChange at 8, counted up by every transaction.
-    return { commits: readFileSync(`${file}-shm`).readUInt32LE(8), wal: undefined, cpu: 0 }
+    return { commits: readFileSync(`${file}-shm`).readUInt32LE(8), wal: undefined, cpu: 0, isOwn: true }
   }
   const remove = async () => {
     for (const suffix of ["", "-wal", "-shm"]) rmSync(`${file}${suffix}`, { force: true })

@@ -2,6 +2,7 @@
  * A process that is measured. It opens a contender's queue and does one thing with it; main.ts starts it and is told by
  * messages how far it is. It is killed when it has told what was asked: what it acknowledged must survive that.
  */
+import { existsSync, readFileSync } from "node:fs"
 import { type ContenderName, now, openContender, type Payload, type Place, text } from "./contender.ts"
 
 /**
@@ -36,6 +37,8 @@ export interface State {
   readonly cpu: number
   /** The most memory that it ever had, in megabytes. */
   readonly rss: number
+  /** Bytes that it wrote to files and sockets, by Linux' /proc; `undefined` elsewhere. */
+  readonly written: number | undefined
 }
 
 const every = 20
@@ -45,7 +48,13 @@ const tell = (message: Message) => process.send?.(message)
 const stateAt = (count: number): State => {
   const at = now()
   const { maxRSS, systemCPUTime, userCPUTime } = process.resourceUsage()
-  return { count, at, cpu: (systemCPUTime + userCPUTime) / 1000, rss: maxRSS / 1024 }
+  return { count, at, cpu: (systemCPUTime + userCPUTime) / 1000, rss: maxRSS / 1024, written: written() }
+}
+
+const written = (): number | undefined => {
+  const file = "/proc/self/io"
+  if (!existsSync(file)) return undefined
+  return Number(/^wchar: (\d+)/m.exec(readFileSync(file, "utf8"))?.[1])
 }
 
 const run = async ({ concurrency, contender, count, place, warm, what }: Role) => {

@@ -18,7 +18,7 @@ export interface Cost {
   readonly rss: number
   /** Transactions that wrote, for 1,000 tasks. */
   readonly commits: number | undefined
-  /** Bytes of write-ahead log for each task. */
+  /** Bytes of write-ahead log for each task; on SQLite what was written to all of its files. */
   readonly wal: number | undefined
 }
 
@@ -76,18 +76,41 @@ class Subject {
   }
 }
 
-const costOf = (tasks: number, milliseconds: number, cpu: number, rss: number, from: Counters, to: Counters): Cost => {
-  const serverCpu = to.cpu - from.cpu
+/** What `tasks` cost the processes and their storage between two moments. */
+const costOf = (
+  tasks: number,
+  from: { readonly states: ReadonlyArray<State>; readonly counters: Counters },
+  to: { readonly states: ReadonlyArray<State>; readonly counters: Counters },
+): Cost => {
+  const milliseconds = (to.states[0]?.at ?? Number.NaN) - (from.states[0]?.at ?? Number.NaN)
   const between = (a: number | undefined, b: number | undefined) =>
-    a === undefined || b === undefined ? undefined : (b - a) / tasks
-  const commits = between(from.commits, to.commits)
+    a === undefined || b === undefined ? undefined : b - a
+  const sum = (states: ReadonlyArray<State>, of: (state: State) => number | undefined) =>
+    states.reduce<number | undefined>((total, state) => {
+      const number = of(state)
+      return total === undefined || number === undefined ? undefined : total + number
+    }, 0)
+  const each = (number: number | undefined) => (number === undefined ? undefined : number / tasks)
+  const serverCpu = to.counters.cpu - from.counters.cpu
+  const cpu =
+    (between(
+      sum(from.states, ({ cpu }) => cpu),
+      sum(to.states, ({ cpu }) => cpu),
+    ) ?? Number.NaN) + serverCpu
+  const commits = between(from.counters.commits, to.counters.commits)
+  const wal = to.counters.isOwn
+    ? between(
+        sum(from.states, ({ written }) => written),
+        sum(to.states, ({ written }) => written),
+      )
+    : between(from.counters.wal, to.counters.wal)
   return {
     speed: (tasks * 1000) / milliseconds,
-    cpu: ((cpu + serverCpu) * 1000) / tasks,
+    cpu: (cpu * 1000) / tasks,
     serverCpu: (serverCpu * 1000) / tasks,
-    rss,
-    commits: commits === undefined ? undefined : commits * 1000,
-    wal: between(from.wal, to.wal),
+    rss: Math.max(...to.states.map(({ rss }) => rss)),
+    commits: each(commits === undefined ? undefined : commits * 1000),
+    wal: each(wal),
   }
 }
 
@@ -103,12 +126,11 @@ export const stretch = async (
 ): Promise<Cost> => {
   const subject = new Subject({ contender, place: site.place, what, count, warm })
   try {
-    const begin = await subject.next("Begin")
-    const from = await site.read()
-    const end = await subject.next("End")
-    const to = await site.read()
-    const { state } = end
-    return costOf(count, state.at - begin.state.at, state.cpu - begin.state.cpu, state.rss, from, to)
+    const at = async (tag: "Begin" | "End") => {
+      const { state } = await subject.next(tag)
+      return { states: [state], counters: await site.read() }
+    }
+    return costOf(count, await at("Begin"), await at("End"))
   } finally {
     await subject.kill()
   }
@@ -124,13 +146,14 @@ export const together = async (contender: ContenderName, site: Site, seconds: nu
     subjects.push(producer)
     await producer.next("Ready")
     await sleep(1000)
-    const read = async () => [await worker.state(), await producer.state(), await site.read()] as const
+    const read = async () => ({
+      states: [await worker.state(), await producer.state()],
+      counters: await site.read(),
+    })
     const from = await read()
     await sleep(seconds * 1000)
     const to = await read()
-    const cpu = to[0].cpu - from[0].cpu + to[1].cpu - from[1].cpu
-    const rss = Math.max(to[0].rss, to[1].rss)
-    return costOf(to[0].count - from[0].count, to[0].at - from[0].at, cpu, rss, from[2], to[2])
+    return costOf((to.states[0]?.count ?? 0) - (from.states[0]?.count ?? 0), from, to)
   } finally {
     await Promise.all(subjects.map((subject) => subject.kill()))
   }
