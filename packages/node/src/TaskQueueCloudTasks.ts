@@ -196,7 +196,7 @@ export type RetryConfig = Config
  *   when both are reached, as on App Engine (Q86, C4). `maxAttempts` and `maxAge` together cannot be said.
  * - Pauses are rounded up to whole seconds, below which Cloud Tasks cuts them off (C4).
  * - Only doubling: an `exponential` policy with another `factor` cannot be said, nor more than 16 doublings.
- * - Jitter has no place: Cloud Tasks smooths its dispatches by itself.
+ * - Jitter has no place there. The pauses that `PushHandler` asks for in `Retry-After` have it.
  *
  * @since 0.1.0
  */
@@ -205,8 +205,8 @@ export const retryConfig: (policy: RetryPolicyData) => Result.Result<RetryConfig
 /**
  * Makes the Cloud Tasks queues of `options.queues` that are not there, and brings those that `config` names to what it says:
  * rate, burst, concurrency, pause, and retries (`retryConfig`; a queue that says nothing of them has no limit of its own, so
- * that it is the `PushHandler` that gives up, and keeps a dead letter). The paths of those it made. Run it when the program is deployed, not when it starts: it needs
- * the right to change queues, which the program does not.
+ * that it is the `PushHandler` that gives up, and keeps a dead letter). The paths of those it made. Run it when the program
+ * is deployed, not when it starts: it needs the right to change queues, which the program does not.
  *
  * `tombstone` is how long their names stay taken: 1 hour to 9 days (C7). Default: as it is, an hour for new ones.
  *
