@@ -41,7 +41,7 @@ import { setUpQueues } from "./internal/cloudTasks/setUp.ts"
 
 /** Where the tasks of a queue, or of a target, are delivered. @since 0.1.0 */
 export interface Destination {
-  /** Of a `PushHandler`: `https://tasks.example.com/_ah/queue/deferred`. */
+  /** Of a `PushHandler`: `https://tasks.example.com/_ah/queue/deferred`. `http` is for emulators near by. */
   readonly url: string
   /** Whom the token is for, as `PushOidc` there expects it. Default: the layer's `audience`, else the url. */
   readonly audience?: string | undefined
@@ -58,7 +58,7 @@ export interface Options {
    * They must be there: `setUp` makes them. Give this toolkit queues of its own.
    */
   readonly queues: Readonly<Record<string, string>>
-  /** Where tasks without a target are delivered: the url of a `PushHandler`. */
+  /** Where tasks without a target are delivered: the url of a `PushHandler`. `http` is for emulators near by. */
   readonly url: string
   /** Where tasks with a target are delivered. Default: no targets. */
   readonly targets?: Readonly<Record<string, Destination>> | undefined
@@ -308,12 +308,13 @@ const check = (options: Options): Effect.Effect<Checked, TaskQueue.TaskQueueErro
     if (!(tombstone >= 0 && tombstone <= nineDays)) {
       return refused(`tombstone must be at most 9 days (C7), and is ${tombstone} ms`)
     }
-    const isUrl = (text: string) => /^https?:\/\//.test(text) && URL.canParse(text)
-    if (!isUrl(url)) return refused(`url must be one, and is ${JSON.stringify(url)}`)
+    const wrong = problemOfUrl(url)
+    if (wrong !== undefined) return refused(`url ${wrong}`)
     const to = (each: Destination) => ({ url: each.url, audience: each.audience ?? audience ?? each.url })
     const targets = new Map<string, ReturnType<typeof to>>()
     for (const [target, each] of Object.entries(options.targets ?? {})) {
-      if (!isUrl(each.url)) return refused(`targets.${target}.url must be one, and is ${JSON.stringify(each.url)}`)
+      const problem = problemOfUrl(each.url)
+      if (problem !== undefined) return refused(`targets.${target}.url ${problem}`)
       targets.set(target, to(each))
     }
     return Effect.succeed({
@@ -329,6 +330,16 @@ const check = (options: Options): Effect.Effect<Checked, TaskQueue.TaskQueueErro
       tombstone,
     })
   })
+
+/** An emulator's: on this machine, or in a network whose names have no dots. */
+const isNear = ({ hostname }: URL): boolean => /^(127\.[\d.]+|\[::1\]|[^.]+)$/.test(hostname)
+
+const problemOfUrl = (text: string): string | undefined => {
+  const url = URL.parse(text)
+  if (url === null || !/^https?:$/.test(url.protocol)) return `must be an https url, and is ${JSON.stringify(text)}`
+  if (url.protocol === "https:" || isNear(url)) return undefined
+  return `must be https, and is ${JSON.stringify(text)}: with a delivery goes the token that proves it, for all on its way to read`
+}
 
 /** C8. */
 const mostBytes = 1_048_569
