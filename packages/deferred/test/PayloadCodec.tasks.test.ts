@@ -1,0 +1,496 @@
+/** The codec where it is at work: between tasks and their queue. */
+import { assert, describe, it } from "@effect/vitest"
+import * as DeadLetters from "@outlive/deferred/DeadLetters"
+import { DeferLimits } from "@outlive/deferred/DeferOptions"
+import * as PayloadCodec from "@outlive/deferred/PayloadCodec"
+import type { PayloadKey } from "@outlive/deferred/PayloadKeys"
+import { deferredAsHeader, type Stage, StageError } from "@outlive/deferred/PayloadStage"
+import * as PayloadStore from "@outlive/deferred/PayloadStore"
+import * as PullQueue from "@outlive/deferred/PullQueue"
+import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
+import * as Task from "@outlive/deferred/Task"
+import * as TaskAttempt from "@outlive/deferred/TaskAttempt"
+import type { TaskContext } from "@outlive/deferred/TaskContext"
+import { TaskQueue } from "@outlive/deferred/TaskQueue"
+import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
+import type { TaskRecord } from "@outlive/deferred/TaskRecord"
+import { TaskDead } from "@outlive/deferred/TaskRef"
+import * as TestTasks from "@outlive/deferred/testing/TestTasks"
+import { Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
+
+class Unpaid extends Schema.TaggedError<Unpaid>()("Unpaid", { iban: Schema.String }) {}
+class Charge extends Task.make("Charge", {
+  payload: { card: Schema.String, what: Schema.Literals(["pay", "refuse", "break"]) },
+  success: Schema.Struct({ receipt: Schema.String }),
+  error: Unpaid,
+  retry: { Unpaid: "never" },
+}) {}
+
+const card = "4111-secret-1111"
+const keyOf = (id: string, fill: number): PayloadKey => ({ id, key: Redacted.make(new Uint8Array(32).fill(fill)) })
+const key = keyOf("k1", 1)
+const encrypted = (keys: ReadonlyArray<PayloadKey>, options?: Partial<PayloadCodec.EncryptionOptions>) =>
+  PayloadCodec.layer([PayloadCodec.compression(), PayloadCodec.encryption({ keys, ...options })])
+
+type Handler = (payload: typeof Charge.payload.Type, context: TaskContext["Service"]) => ReturnType<HandlerOf>
+type HandlerOf = Parameters<typeof Charge.toLayer<never>>[0]
+const charge: Handler = ({ card, what }) =>
+  what === "pay"
+    ? Effect.succeed({ receipt: `for ${card}` })
+    : what === "refuse"
+      ? Effect.fail(new Unpaid({ iban: card }))
+      : Effect.die(new Error("the terminal broke"))
+const handled = Charge.toLayer(charge)
+
+/** Programs over one queue, each with a codec of its own. */
+const overOneQueue = Effect.gen(function* () {
+  const shared = yield* Layer.build(TestTasks.layerQueue)
+  return <A, E>(
+    codec: Layer.Layer<never, unknown>,
+    effect: Effect.Effect<A, E, TestTasks.TestTasks | TestTasks.TestTaskQueue | TaskQueue>,
+  ) => {
+    const queue = Layer.effectContext(
+      Effect.map(PayloadCodec.PayloadCodec, (codec) =>
+        Context.add(shared, TaskQueue, { ...Context.get(shared, TaskQueue), codec }),
+      ),
+    )
+    const app = TestTasks.layer({ tasks: [Charge], queue }).pipe(
+      Layer.provide(handled),
+      Layer.provide(Layer.orDie(codec)),
+    )
+    return Effect.provide(effect, app)
+  }
+})
+
+const app = (codec: Layer.Layer<never, unknown>) =>
+  TestTasks.layer({ tasks: [Charge] }).pipe(Layer.provide(handled), Layer.provide(Layer.orDie(codec)))
+
+/** All that a queue has of a record, as text. */
+const storedOf = (record: TaskRecord) =>
+  Effect.gen(function* () {
+    const [ledger] = yield* (yield* TaskQueue).ledger({ ids: [record.id] })
+    return JSON.stringify([record, ledger])
+  })
+
+describe("a queue with a PayloadCodec", () => {
+  it.effect("stores payloads and results encrypted, and everybody who has the queue reads them", () =>
+    Effect.gen(function* () {
+      const ref = yield* Charge.defer({ card, what: "pay" })
+      const waiting = yield* ref.record
+      assert.match(waiting.payload, /^\{"~outlive\/coded":"1 aes-256-gcm:k1 [A-Za-z0-9+/=]+"\}$/)
+      assert.deepStrictEqual((yield* TestTasks.deferred(Charge))[0]?.payload, { card, what: "pay" })
+      assert.deepStrictEqual((yield* TestTasks.drain()).counts, { Succeed: 1 })
+      assert.deepStrictEqual(yield* ref.await, { receipt: `for ${card}` })
+      const again = yield* Charge.ref(ref.id)
+      assert.deepStrictEqual(yield* again.await, { receipt: `for ${card}` })
+      const record = yield* ref.record
+      assert.match(record.result ?? "", /^\{"~outlive\/coded":"1 aes-256-gcm:k1 /)
+      assert.notInclude(yield* storedOf(record), "secret")
+      assert.deepStrictEqual(yield* Charge.payloadOf(record), { card, what: "pay" })
+      assert.deepStrictEqual(yield* Charge.loadPayload(record), { card, what: "pay" })
+    }).pipe(Effect.provide(app(encrypted([key])))),
+  )
+
+  it.effect("stores what deferAll is given as it does the rest, each bound to its own record", () =>
+    Effect.gen(function* () {
+      const outcomes = yield* Charge.deferAll([
+        { card: "secret 1", what: "pay" },
+        { card: "secret 2", what: "pay" },
+      ])
+      const [first, second] = yield* TestTasks.deferred(Charge)
+      assert.strictEqual(first?.payload.card, "secret 1")
+      assert.strictEqual(second?.payload.card, "secret 2")
+      const refs = outcomes.flatMap((each) => (each._tag === "Deferred" ? [each.ref] : []))
+      const [one, other] = yield* Effect.forEach(refs, (ref) => ref.record)
+      const moved = yield* Effect.flip(Charge.payloadOf({ ...one!, payload: other!.payload }))
+      assert.match(moved.message, /^the payload does not open with the key k1: .* it belongs to another record/)
+      for (const part of [{ id: undefined }, { task: undefined }, { task: "Other" }, { version: 2 }]) {
+        const error = yield* Effect.flip(Charge.payloadOf({ ...one!, ...part } as TaskRecord))
+        assert.strictEqual(error._tag, "Undecodable")
+      }
+    }).pipe(Effect.provide(app(encrypted([key])))),
+  )
+
+  it.effect("keeps the typed error of a dead record encrypted, and its tag and message readable", () =>
+    Effect.gen(function* () {
+      const ref = yield* Charge.defer({ card, what: "refuse" })
+      yield* TestTasks.drain()
+      const error = yield* Effect.flip(ref.await)
+      assert.instanceOf(error, Unpaid)
+      assert.strictEqual((error as Unpaid).iban, card)
+      const record = yield* ref.record
+      assert.include(record.result ?? "", "aes-256-gcm:k1")
+      assert.notInclude(yield* storedOf(record), "secret")
+      const [letter] = (yield* DeadLetters.of(Charge, { tag: "Unpaid" })).letters
+      assert.deepStrictEqual(letter?.payload, Result.succeed({ card, what: "refuse" }))
+      const broken = yield* Charge.defer({ card, what: "break" }, { retry: RetryPolicy.fixed(0, { maxAttempts: 1 }) })
+      yield* TestTasks.drain({ advance: true })
+      const dead = yield* Effect.flip(broken.await)
+      assert.instanceOf(dead, TaskDead)
+      assert.strictEqual((dead as TaskDead).detail, "the terminal broke")
+    }).pipe(Effect.provide(app(encrypted([key])))),
+  )
+
+  it.effect("binds what was deferred with a name to the name, under whatever id it comes to be stored", () =>
+    Effect.gen(function* () {
+      yield* Charge.defer({ card: "secret 1", what: "pay" }, { name: "bill", delay: "1 minute" })
+      const ref = yield* Charge.defer({ card: "secret 2", what: "pay" }, { name: "bill", onDuplicate: "replace" })
+      assert.strictEqual(ref.outcome, "Replaced")
+      const record = yield* ref.record
+      assert.deepStrictEqual(yield* Charge.payloadOf(record), { card: "secret 2", what: "pay" })
+      for (const other of [{ name: "other" }, { queue: "other" }, { name: undefined }]) {
+        const error = yield* Effect.flip(Charge.payloadOf({ ...record, ...other }))
+        assert.include(error.message, "does not open with the key k1")
+      }
+      const kept = { ...record, name: undefined, queue: "kept", headers: { [deferredAsHeader]: "default/bill" } }
+      assert.deepStrictEqual(yield* Charge.payloadOf(kept), { card: "secret 2", what: "pay" })
+      // The header frees nothing that is bound to an id.
+      const unnamed = yield* Effect.flatMap(Charge.defer({ card, what: "pay" }), (each) => each.record)
+      const headers = { [deferredAsHeader]: `id ${unnamed.id}` }
+      assert.include((yield* Effect.flip(Charge.payloadOf({ ...unnamed, id: record.id, headers }))).message, "open")
+      yield* TestTasks.drain()
+      assert.deepStrictEqual(yield* ref.await, { receipt: "for secret 2" })
+    }).pipe(Effect.provide(app(encrypted([key])))),
+  )
+
+  it.effect("runs what was deferred under an older name of the task", () => {
+    const Older = Task.make("Bill", { payload: Charge.payload, success: Charge.success })
+    const Renamed = Task.make("Charge", { payload: Charge.payload, success: Charge.success, aliases: ["Bill"] })
+    return Effect.gen(function* () {
+      const ref = yield* Older.defer({ card, what: "pay" })
+      yield* TestTasks.drain()
+      assert.deepStrictEqual(yield* ref.await, { receipt: "for 4111-secret-1111" })
+      assert.deepStrictEqual((yield* TestTasks.deferred(Renamed, { states: "all" }))[0]?.payload.card, card)
+    }).pipe(
+      Effect.provide(
+        TestTasks.layer({ tasks: [Renamed] }).pipe(
+          Layer.provide(Renamed.toLayer(({ card }) => Effect.succeed({ receipt: `for ${card}` }))),
+          Layer.provide(Layer.orDie(encrypted([key]))),
+        ),
+      ),
+    )
+  })
+
+  it.effect("is read by who leases, and written by who settles what was leased", () =>
+    Effect.gen(function* () {
+      const refs = yield* Effect.forEach(["pay", "refuse"] as const, (what) => Charge.defer({ card, what }))
+      const { leases } = yield* PullQueue.lease({ tasks: [Charge], queue: "default", duration: "1 minute", max: 10 })
+      assert.deepStrictEqual(
+        leases.map(({ payload }) => payload.card),
+        [card, card],
+      )
+      yield* leases[0]!.succeed({ receipt: "a secret" })
+      yield* leases[1]!.fail(new Unpaid({ iban: "a secret" }))
+      assert.deepStrictEqual(yield* refs[0]!.await, { receipt: "a secret" })
+      assert.instanceOf(yield* Effect.flip(refs[1]!.await), Unpaid)
+      for (const ref of refs) assert.notInclude(yield* Effect.flatMap(ref.record, storedOf), "secret")
+    }).pipe(Effect.provide(app(encrypted([key])))),
+  )
+
+  it.effect("puts large payloads apart as it stores them, and only if they are too large then", () => {
+    const store = PayloadStore.makeMemory()
+    return Effect.gen(function* () {
+      const dense = Array.from(crypto.getRandomValues(new Uint8Array(400)), (n) => String.fromCharCode(33 + (n % 90)))
+      const large = yield* Charge.defer({ card: `secret${dense.join("")}`, what: "pay" })
+      const record = yield* large.record
+      assert.deepInclude(record, { payload: "", payloadRef: large.id })
+      assert.include(yield* store.get({ ref: large.id }), "aes-256-gcm:k1")
+      const packed = yield* Charge.defer({ card: "secret".repeat(5000), what: "pay" })
+      assert.include((yield* packed.record).payload, "deflate,aes-256-gcm:k1")
+      yield* TestTasks.drain()
+      assert.strictEqual((yield* large.await).receipt.length, 410)
+      assert.strictEqual((yield* packed.await).receipt.length, 30_004)
+    }).pipe(
+      Effect.provideService(DeferLimits, { maxDelay: Duration.days(30), payloadLimit: 400 }),
+      Effect.provide(app(encrypted([key])).pipe(Layer.provide(Layer.succeed(PayloadStore.PayloadStore, store)))),
+    )
+  })
+})
+
+describe("records that were stored with another codec", () => {
+  const plain = Layer.empty
+  const pay = Charge.defer({ card, what: "pay" })
+  const drained = Effect.map(TestTasks.drain({ advance: true }), ({ counts }) => counts)
+
+  it.effect("are run when they were stored without one, waiting and ended ones", () =>
+    Effect.gen(function* () {
+      const program = yield* overOneQueue
+      const [ended, waiting] = yield* program(
+        plain,
+        Effect.gen(function* () {
+          const first = yield* pay
+          yield* TestTasks.drain()
+          return [first.id, (yield* pay).id] as const
+        }),
+      )
+      yield* program(
+        encrypted([key]),
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* drained, { Succeed: 1 })
+          for (const id of [ended, waiting]) {
+            assert.deepStrictEqual(yield* Effect.flatMap(Charge.ref(id), (ref) => ref.await), {
+              receipt: `for ${card}`,
+            })
+          }
+        }),
+      )
+    }),
+  )
+
+  it.effect("are dead letters where there is none, with a sentence, and run when it is there again", () =>
+    Effect.gen(function* () {
+      const program = yield* overOneQueue
+      const id = yield* program(
+        encrypted([key]),
+        Effect.map(pay, (ref) => ref.id),
+      )
+      yield* program(
+        plain,
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* drained, { Bury: 1 })
+          const ref = yield* Charge.ref(id)
+          const record = yield* ref.record
+          assert.deepInclude(record, { state: "dead", reason: "Undecodable", result: undefined })
+          const message =
+            "the payload was coded by aes-256-gcm:k1, and there is no PayloadCodec here: " +
+            "provide PayloadCodec.layer with all of them to the layer of the queue"
+          assert.deepInclude((yield* ref.attempts)[0]?.failure, { tag: "Undecodable", message })
+          const [letter] = (yield* DeadLetters.of(Charge)).letters
+          assert.strictEqual(letter && Result.isFailure(letter.payload) && letter.payload.failure.message, message)
+          const { buried } = yield* Effect.andThen(
+            DeadLetters.redrive([id]),
+            PullQueue.lease({ tasks: [Charge], queue: "default", duration: "1 minute" }),
+          )
+          assert.deepStrictEqual(buried[0], { id, task: "Charge", reason: "Undecodable", message })
+        }),
+      )
+      yield* program(
+        encrypted([key]),
+        Effect.gen(function* () {
+          yield* DeadLetters.redrive([id])
+          assert.deepStrictEqual(yield* drained, { Succeed: 1 })
+        }),
+      )
+      const result = yield* program(plain, Effect.flip(Effect.flatMap(Charge.ref(id), (ref) => ref.await)))
+      assert.strictEqual(result._tag, "SchemaError")
+      assert.include(String(result), "the result was coded by aes-256-gcm:k1, and there is no PayloadCodec here")
+    }),
+  )
+
+  it.effect("name the key that is not known, or is another one, and nothing of what they hold", () =>
+    Effect.gen(function* () {
+      const program = yield* overOneQueue
+      const id = yield* program(
+        encrypted([key]),
+        Effect.map(pay, (ref) => ref.id),
+      )
+      const deadWith = (codec: Layer.Layer<never, unknown>) =>
+        program(
+          codec,
+          Effect.gen(function* () {
+            yield* DeadLetters.redrive([id])
+            assert.deepStrictEqual(yield* drained, { Bury: 1 })
+            const record = yield* Effect.flatMap(Charge.ref(id), (ref) => ref.record)
+            assert.strictEqual(record.reason, "Undecodable")
+            assert.notInclude(yield* storedOf(record), "secret")
+            return JSON.parse(record.failure!).message as string
+          }),
+        )
+      assert.strictEqual(
+        yield* deadWith(encrypted([keyOf("k2", 2), keyOf("k3", 3)])),
+        "the payload was encrypted with the key k1, and the keys known here are k2, k3: " +
+          "add it to those of PayloadCodec.encryption",
+      )
+      assert.match(yield* deadWith(encrypted([keyOf("k1", 9)])), /^the payload does not open with the key k1: /)
+    }),
+  )
+
+  it.effect("go on through a change of keys, step by step", () =>
+    Effect.gen(function* () {
+      const program = yield* overOneQueue
+      const next = keyOf("k2", 2)
+      const steps = [encrypted([key]), encrypted([key, next]), encrypted([next, key]), encrypted([next])]
+      // Each deploy leaves a record to the next one, and the processes of two deploys run beside each other.
+      for (const [index, codec] of steps.entries()) {
+        const id = yield* program(
+          codec,
+          Effect.map(pay, (ref) => ref.id),
+        )
+        const [before, after] = [steps[index - 1], steps[index + 1]]
+        if (index < 2)
+          yield* program(
+            after!,
+            Effect.flatMap(
+              Effect.flatMap(Charge.ref(id), (ref) => ref.record),
+              Charge.loadPayload,
+            ),
+          )
+        if (index > 0 && index < 3)
+          yield* program(
+            before!,
+            Effect.flatMap(
+              Effect.flatMap(Charge.ref(id), (ref) => ref.record),
+              Charge.loadPayload,
+            ),
+          )
+        assert.deepStrictEqual(yield* program(codec, drained), { Succeed: 1 })
+      }
+    }),
+  )
+
+  it.effect("are refused where encryption is required, whoever wrote them", () =>
+    Effect.gen(function* () {
+      const program = yield* overOneQueue
+      const id = yield* program(
+        plain,
+        Effect.map(pay, (ref) => ref.id),
+      )
+      const record = yield* program(
+        encrypted([key], { required: true }),
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* drained, { Bury: 1 })
+          return yield* Effect.flatMap(Charge.ref(id), (ref) => ref.record)
+        }),
+      )
+      assert.include(record.failure, "the payload was stored without aes-256-gcm, which is required here")
+    }),
+  )
+})
+
+describe("a payload that looks coded", () => {
+  class Raw extends Task.make("Raw", {
+    payload: Schema.Record(Schema.String, Schema.Json),
+    success: Schema.Record(Schema.String, Schema.Json),
+  }) {}
+  const texts = ["1 - AAAA", "1 aes-256-gcm:k1 AAAA", "", "2 - x"]
+
+  it.effect.each(
+    texts.flatMap((text) => [
+      [text, Layer.empty],
+      [text, encrypted([key])],
+    ]) as ReadonlyArray<readonly [string, Layer.Layer<never, unknown>]>,
+  )("is a payload as any other: %s", ([text, codec]) =>
+    Effect.gen(function* () {
+      for (const payload of [{ "~outlive/coded": text }, { "~outlive/coded": text, more: 1 }]) {
+        const ref = yield* Raw.defer(payload)
+        assert.deepStrictEqual(yield* Effect.flatMap(ref.record, Raw.payloadOf), payload)
+        yield* TestTasks.drain()
+        assert.deepStrictEqual(yield* ref.await, payload)
+      }
+    }).pipe(
+      Effect.provide(
+        TestTasks.layer({ tasks: [Raw] }).pipe(
+          Layer.provide(Raw.toLayer((payload) => Effect.succeed(payload))),
+          Layer.provide(Layer.orDie(codec)),
+        ),
+      ),
+    ),
+  )
+})
+
+describe("without the queue", () => {
+  it.effect("the codec of the context reads records, before that of a queue in it", () =>
+    Effect.gen(function* () {
+      const record = yield* Effect.gen(function* () {
+        return yield* (yield* Charge.defer({ card, what: "pay" })).record
+      }).pipe(Effect.provide(app(encrypted([key]))))
+      const alone = yield* Effect.flip(Charge.payloadOf(record))
+      assert.include(alone.message, "there is no PayloadCodec here")
+      const read = Charge.payloadOf(record).pipe(Effect.provide(encrypted([key])))
+      assert.deepStrictEqual(yield* read, { card, what: "pay" })
+      assert.deepStrictEqual(yield* Effect.provide(read, app(encrypted([keyOf("other", 5)]))), { card, what: "pay" })
+    }),
+  )
+
+  it.effect("attempts of what was given decode it and encode their results, for that record alone", () =>
+    Effect.gen(function* () {
+      const codec = encrypted([key])
+      const program = yield* overOneQueue
+      const record = yield* program(
+        codec,
+        Effect.flatMap(pay, (ref) => ref.record),
+      )
+      const run = yield* TaskAttempt.make({ tasks: [Charge], worker: "endpoint" }).pipe(
+        Effect.provide(handled),
+        Effect.provide(codec),
+      )
+      const given: TaskAttempt.Given = {
+        ...record,
+        attempt: 1,
+        firstAttemptAt: 0,
+        previousFailure: undefined,
+        until: 60_000,
+      }
+      const { outcome, result } = yield* run(given).ended
+      assert.strictEqual(outcome._tag, "Succeeded")
+      assert.include(result, "aes-256-gcm:k1")
+      const other = yield* program(
+        codec,
+        Effect.map(pay, (ref) => ref.id),
+      )
+      const moved = yield* run({ ...given, id: other }).ended
+      assert.deepInclude(moved.outcome, { _tag: "Dead", reason: "Undecodable" })
+      // The sender settles with what it was answered, and knows nothing of the content.
+      yield* program(
+        Layer.empty,
+        Effect.gen(function* () {
+          const queue = yield* TaskQueue
+          const [claimed] = (yield* queue.claim({
+            queues: [{ name: "default", limit: 1 }],
+            tasks: [{ name: "Charge", maxVersion: 1 }],
+            targets: [],
+            lease: 1000,
+            worker: "dispatcher",
+            now: 0,
+          })).records
+          assert.strictEqual(claimed?.id, record.id)
+          yield* queue.settle({ settlements: [{ ...claimed!, _tag: "Succeed", result }], now: 0 } as never)
+        }),
+      )
+      const ref = program(
+        codec,
+        Effect.flatMap(Charge.ref(record.id), (ref) => ref.await),
+      )
+      assert.deepStrictEqual(yield* ref, { receipt: `for ${card}` })
+    }),
+  )
+  const pay = Charge.defer({ card, what: "pay" })
+})
+
+describe("a stage that cannot", () => {
+  const failing = (when: "payload" | "result"): Stage => ({
+    name: "failing",
+    encode: (body, { part }) =>
+      part === when ? Effect.fail(new StageError({ reason: "was not taken" })) : Effect.succeed({ body }),
+    decode: (body) => Effect.succeed(body),
+  })
+
+  it.effect("fails who defers, and stores nothing", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Charge.defer({ card, what: "pay" }))
+      assert.deepInclude(error, { _tag: "TaskQueueError", operation: "codec.encode", isRetryable: false })
+      assert.strictEqual(error.message, "the payload of task Charge was not taken")
+      assert.deepStrictEqual(yield* TestTasks.deferred(Charge, { states: "all" }), [])
+    }).pipe(Effect.provide(app(PayloadCodec.layer([failing("payload")])))),
+  )
+
+  it.effect("fails the attempt whose result it does not take, which is tried again", () =>
+    Effect.gen(function* () {
+      const ref = yield* Charge.defer({ card, what: "pay" })
+      const { ran } = yield* TestTasks.drain()
+      const [{ outcome } = { outcome: undefined }] = ran
+      assert.strictEqual(outcome?._tag, "Retry")
+      const [attempt] = yield* ref.attempts
+      assert.deepInclude(attempt?.failure, { kind: "defect", message: "the result of task Charge was not taken" })
+    }).pipe(Effect.provide(app(PayloadCodec.layer([failing("result")])))),
+  )
+})
+
+describe("TaskQueueMemory with a codec", () => {
+  it.effect("has it from where its layer is built, and not from who defers", () =>
+    Effect.gen(function* () {
+      const ref = yield* Charge.defer({ card, what: "pay" }).pipe(Effect.provide(encrypted([keyOf("other", 5)])))
+      assert.include((yield* ref.record).payload, "aes-256-gcm:k1")
+    }).pipe(Effect.provide(TaskQueueMemory.layer.pipe(Layer.provide(encrypted([key]))))),
+  )
+})
