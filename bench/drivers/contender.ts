@@ -39,6 +39,7 @@ export const contenders = {
   "outlive-sqlite": { file: "outlive.ts", engine: "sqlite", options: {} },
   "outlive-sqlite-normal": { file: "outlive.ts", engine: "sqlite", options: { synchronous: "normal" } },
   "outlive-sqlite-keep-none": { file: "outlive.ts", engine: "sqlite", options: { keep: "none" } },
+  "outlive-sqlite-compiled": { file: "outlive.ts", engine: "sqlite", options: { compiled: true } },
   "outlive-sqlite-prefetch-0": { file: "outlive.ts", engine: "sqlite", options: { prefetch: 0 } },
   "effect-sqlite": { file: "persistedQueue.ts", engine: "sqlite", options: { synchronous: "full" } },
   "effect-sqlite-normal": { file: "persistedQueue.ts", engine: "sqlite", options: { synchronous: "normal" } },

@@ -14,6 +14,8 @@ export interface Options {
   readonly keep?: "none" | undefined
   readonly prefetch?: number | undefined
   readonly listen?: boolean | undefined
+  /** Effect's compiler of schemas. */
+  readonly compiled?: boolean | undefined
 }
 
 const queueAt = (place: Place, { listen, synchronous }: Options) => {
@@ -28,6 +30,7 @@ const queueAt = (place: Place, { listen, synchronous }: Options) => {
 }
 
 export const open = async (place: Place, options: Options): Promise<Contender> => {
+  if (options.compiled === true) await import("effect/schema/SchemaJITCompiler/enable")
   const Small = Task.make("Small", {
     payload: { n: Schema.Int, at: Schema.Finite, text: Schema.String },
     keep: options.keep,
