@@ -57,6 +57,16 @@ const expected: Record<string, ReadonlyArray<string>> = {
     "report of 2026-10-27T02:00:00.000Z",
     "report of 2026-10-28T02:00:00.000Z",
   ],
+  "09-encrypted.ts": [
+    'stored: {"~outlive/coded":"1 deflate,aes-256-gcm:2026-05 ...',
+    "less than a tenth of it? true",
+    "the account is on the disk? false, the task's name? true",
+    "2600 characters for NO93 8601 1117 947, logged as <redacted>",
+    "2600 characters for DE02 1203 0000, logged as <redacted>",
+    "dead: the payload was encrypted with the key 2026-11, and the keys known here are 2026-05: add it to those of PayloadCodec.encryption",
+    "2600 characters for FR14 2004, logged as <redacted>",
+    'results, too: {"~outlive/coded":"1 aes-256-gcm:2026-11 ...',
+  ],
   "03-call-queue.ts": ["90, 80, 70, 60, 50, 40, 30, 20, 10, 0, only 0, only 0, only 0, only 0, only 0"],
 }
 
