@@ -1,5 +1,6 @@
 /** The codec where it is at work: between tasks and their queue. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Instance from "@outlive/core/Instance"
 import * as DeadLetters from "@outlive/deferred/DeadLetters"
 import { DeferLimits } from "@outlive/deferred/DeferOptions"
 import * as PayloadCodec from "@outlive/deferred/PayloadCodec"
@@ -15,8 +16,11 @@ import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import type { TaskRecord } from "@outlive/deferred/TaskRecord"
 import { TaskDead } from "@outlive/deferred/TaskRef"
+import * as TaskSchedule from "@outlive/deferred/TaskSchedule"
+import * as TaskScheduler from "@outlive/deferred/TaskScheduler"
 import * as TestTasks from "@outlive/deferred/testing/TestTasks"
 import { Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
+import { TestClock } from "effect/testing"
 
 class Unpaid extends Schema.TaggedError<Unpaid>()("Unpaid", { iban: Schema.String }) {}
 class Charge extends Task.make("Charge", {
@@ -483,6 +487,42 @@ describe("a stage that cannot", () => {
       const [attempt] = yield* ref.attempts
       assert.deepInclude(attempt?.failure, { kind: "defect", message: "the result of task Charge was not taken" })
     }).pipe(Effect.provide(app(PayloadCodec.layer([failing("result")])))),
+  )
+})
+
+describe("schedules in a queue with a codec", () => {
+  it.effect("are found, paused and kept to", () =>
+    Effect.gen(function* () {
+      const schedule = TaskSchedule.make("charges", Charge, {
+        every: "1 minute",
+        payload: () => ({ card, what: "pay" as const }),
+      })
+      yield* Layer.build(TaskScheduler.layer({ schedules: [schedule] }))
+      const until = <A, E, R>(look: Effect.Effect<ReadonlyArray<A>, E, R>) =>
+        Effect.repeat(
+          Effect.andThen(
+            Effect.promise(() => new Promise(setImmediate)),
+            look,
+          ),
+          {
+            until: (found) => found.length > 0,
+          },
+        )
+      const [listed] = yield* until(TaskScheduler.list)
+      assert.strictEqual(listed?.name, "charges")
+      const queue = yield* TaskQueue
+      const find = Effect.map(queue.find({ limit: 10, now: 0 }), ({ records }) => records)
+      assert.include((yield* find)[0]?.payload, "aes-256-gcm:k1")
+      yield* TestClock.adjust("1 minute")
+      const charges = yield* until(Effect.map(find, (records) => records.filter(({ task }) => task === "Charge")))
+      assert.include(charges[0]?.payload, "aes-256-gcm:k1")
+      assert.strictEqual((yield* Charge.loadPayload(charges[0]!)).card, card)
+      yield* TaskScheduler.pause("charges")
+      assert.isTrue((yield* TaskScheduler.list)[0]?.paused)
+    }).pipe(
+      Effect.provide(TaskQueueMemory.layer.pipe(Layer.provide(encrypted([key])))),
+      Effect.provide(Instance.layerBackend()),
+    ),
   )
 })
 

@@ -45,14 +45,15 @@ export interface Kept {
   readonly last: number | undefined
 }
 
-const readStored = Schema.decodeUnknownOption(Schema.fromJsonString(Stored))
-
-const keptOf = ({ eta, id, payload, progress }: TaskRecord): ReadonlyArray<Kept> => {
-  const schedule = readStored(payload)
-  if (schedule._tag === "None") return []
-  const last = progress === undefined ? undefined : (JSON.parse(progress) as { readonly done: number }).done
-  return [{ id, schedule: schedule.value, eta, last }]
-}
+const keptOf = (record: TaskRecord): Effect.Effect<ReadonlyArray<Kept>, TaskQueueError, TaskQueue> =>
+  ScheduleTask.loadPayload(record).pipe(
+    Effect.map((schedule) => {
+      const { eta, id, progress } = record
+      const last = progress === undefined ? undefined : (JSON.parse(progress) as { readonly done: number }).done
+      return [{ id, schedule, eta, last }]
+    }),
+    Effect.catchTag(["Undecodable", "PayloadMissing"], () => Effect.succeed([])),
+  )
 
 const findKept = Effect.fnUntraced(function* (namePrefix: string | undefined) {
   const queue = yield* TaskQueue
@@ -61,7 +62,7 @@ const findKept = Effect.fnUntraced(function* (namePrefix: string | undefined) {
   let cursor: string | undefined
   do {
     const page = yield* queue.find({ queue: queueName, namePrefix, cursor, limit: 500, now })
-    for (const record of page.records) if (record.endedAt === undefined) kept.push(...keptOf(record))
+    for (const record of page.records) if (record.endedAt === undefined) kept.push(...(yield* keptOf(record)))
     cursor = page.cursor
   } while (cursor !== undefined)
   // A record that is being replaced while it runs is there beside the one that took its name: the newest counts.
