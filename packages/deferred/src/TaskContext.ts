@@ -27,6 +27,17 @@ export interface Progress {
 }
 
 /**
+ * What attempts of a record have written down, as JSON values by key: see `TaskNotes`.
+ *
+ * @since 0.1.0
+ */
+export interface Notes {
+  readonly get: (key: string) => unknown
+  /** Kept with the record when it returns. An attempt that has lost its lease is interrupted instead. */
+  readonly set: (key: string, value: unknown) => Effect.Effect<void, TaskQueueError>
+}
+
+/**
  * The attempt at hand.
  *
  * @since 0.1.0
@@ -64,5 +75,7 @@ export class TaskContext extends Context.Service<
      * word of all its attempts down together, four times a second at the most, and with the attempt's outcome.
      */
     readonly progress: (progress: Progress) => Effect.Effect<void>
+    /** What attempts of this record leave to the next: for `TaskNotes`, which makes steps and checkpoints of it. */
+    readonly notes: Notes
   }
 >()("outlive/deferred/TaskContext") {}

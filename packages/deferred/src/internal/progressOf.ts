@@ -7,6 +7,7 @@ import type { Progress } from "../TaskContext.ts"
 import type { TaskId } from "../TaskId.ts"
 import { type Change, type TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { TaskRecord } from "../TaskRecord.ts"
+import { progressIn } from "./notes.ts"
 
 const lookEvery = "1 second"
 
@@ -28,8 +29,11 @@ export const progressOf = <E>(
         Stream.takeUntil(({ endedAt }) => endedAt !== undefined),
         Stream.map(({ progress }) => progress),
         Stream.changes,
+        Stream.filter((text) => text !== undefined),
+        Stream.map(progressIn),
         Stream.filter((progress) => progress !== undefined),
-        Stream.map((progress) => JSON.parse(progress) as Progress),
+        // Notes come in between that say nothing of it.
+        Stream.changes,
       )
     }),
   )

@@ -23,6 +23,7 @@ import type { AttemptFailure, TaskState } from "../TaskRecord.ts"
 import { TaskCancelled } from "../TaskRef.ts"
 import type { Options, TaskThread } from "../TaskThread.ts"
 import { claimed } from "./claimed.ts"
+import { progressIn } from "./notes.ts"
 import { endOfDead } from "./taskRef.ts"
 import { settlementOf } from "./worker/attempt.ts"
 import { AttemptContext } from "./worker/attemptContext.ts"
@@ -61,6 +62,8 @@ class Run {
   readonly news = Broadcast.make<void>()
   state: TaskState = "ready"
   progress: string | undefined
+  /** The same, with the notes of all attempts so far. */
+  page: string | undefined
   /** Why somebody wants it to end. */
   cancelled: string | undefined
   /** How it ended: of a thread that was interrupted, its own exit says only that. */
@@ -102,15 +105,17 @@ class Run {
       while (true) {
         const given = { id, task: task.taskName, version: task.settings.version, queue, name: undefined, payload: "" }
         const times = { enqueuedAt: run.enqueuedAt, eta, firstAttemptAt, until: Number.POSITIVE_INFINITY, timeout }
-        const record = claimed(
+        const first = claimed(
           { ...given, ...times, headers: {}, attempt, crashes: 0, previousFailure },
           "thread",
           yield* Clock.currentTimeMillis,
         )
+        const record = { ...first, progress: run.page }
         const slot: { readonly record: typeof record; progress?: string; readonly progressed: () => void } = {
           record,
           progressed: () => {
             run.progress = slot.progress
+            run.page = slot.progress
             run.tell()
           },
         }
@@ -203,8 +208,10 @@ class Handle implements TaskThread<unknown, unknown> {
           Stream.takeUntil(({ alive }) => !alive),
           Stream.map(({ progress }) => progress),
           Stream.changes,
+          Stream.filter((text) => text !== undefined),
+          Stream.map(progressIn),
           Stream.filter((progress) => progress !== undefined),
-          Stream.map((progress) => JSON.parse(progress) as Progress),
+          Stream.changes,
         ),
       ),
     )

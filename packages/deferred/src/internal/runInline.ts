@@ -10,6 +10,7 @@ import * as Random from "effect/Random"
 import type * as Task from "../Task.ts"
 import type { Handler, TaskHandler } from "../TaskHandler.ts"
 import { makeGenerator } from "../TaskId.ts"
+import { Page } from "./notes.ts"
 
 const nextId = makeGenerator()
 
@@ -38,5 +39,6 @@ export const runInline = Effect.fnUntraced(function* <Name extends string>(
     previousFailure: Option.none(),
     extend: () => Effect.succeed(true),
     progress: () => Effect.void,
+    notes: new Page(undefined).notesOf(() => Effect.void),
   })
 })

@@ -5,9 +5,11 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Stop } from "../../Outcome.ts"
 import type { TaskContext } from "../../TaskContext.ts"
-import type { ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
+import type { ClaimedRecord, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
+import { Page } from "../notes.ts"
 
 type Attempt = TaskContext["Service"]
 
@@ -20,13 +22,23 @@ export interface Speaking {
   readonly progressed?: (() => void) | undefined
 }
 
+/** Why an attempt is to end, once somebody wants it to. */
+interface Stoppable {
+  stop?: Stop | undefined
+}
+
+/** What an attempt can ask of the queue; one that no queue gave out keeps its notes to itself. */
+type Queue = Pick<TaskQueue["Service"], "extend"> & Partial<Pick<TaskQueue["Service"], "progress">>
+
 /** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
 export class AttemptContext implements Attempt {
-  private readonly taskQueue: Pick<TaskQueue["Service"], "extend">
-  private readonly slot: Speaking
+  private readonly taskQueue: Queue
+  private readonly slot: Speaking & Stoppable
   private readonly record: ClaimedRecord
 
-  constructor(taskQueue: Pick<TaskQueue["Service"], "extend">, slot: Speaking) {
+  private opened: Page | undefined
+
+  constructor(taskQueue: Queue, slot: Speaking & Stoppable) {
     this.taskQueue = taskQueue
     this.slot = slot
     this.record = slot.record
@@ -83,11 +95,33 @@ export class AttemptContext implements Attempt {
       })
   }
   get progress(): Attempt["progress"] {
-    const { slot } = this
-    return (progress) =>
-      Effect.sync(() => {
-        slot.progress = JSON.stringify(progress)
-        slot.progressed?.()
+    return (progress) => Effect.sync(() => this.speak(this.page.say(progress)))
+  }
+  get notes(): Attempt["notes"] {
+    return this.page.notesOf((text) => this.write(text))
+  }
+
+  private get page(): Page {
+    this.opened ??= new Page(this.record.progress)
+    return this.opened
+  }
+  private speak(text: string): void {
+    this.slot.progress = text
+    this.slot.progressed?.()
+  }
+  private write(progress: string): Effect.Effect<void, TaskQueueError> {
+    const { record, slot, taskQueue } = this
+    const note = taskQueue.progress
+    if (note === undefined) return Effect.sync(() => this.speak(progress))
+    // The text has all of the progress: what waits to be noted is in it.
+    slot.progress = undefined
+    return Effect.clockWith((clock) => {
+      const updates = [{ id: record.id, token: record.token, progress }]
+      return Effect.flatMap(note({ updates, now: clock.currentTimeMillisUnsafe() }), ([outcome]) => {
+        if (outcome === "Recorded") return Effect.void
+        slot.stop ??= "leaseLost"
+        return Effect.interrupt
       })
+    })
   }
 }
