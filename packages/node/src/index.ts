@@ -6,6 +6,9 @@
  * @since 0.1.0
  */
 export * as DeferApi from "./DeferApi.ts"
+export * as Import from "./Import.ts"
+export * as ImportGraphileWorker from "./ImportGraphileWorker.ts"
+export * as ImportPgBoss from "./ImportPgBoss.ts"
 export * as NodeInstance from "./NodeInstance.ts"
 export * as PushAnswer from "./PushAnswer.ts"
 export * as PushAuthenticator from "./PushAuthenticator.ts"
