@@ -1,9 +1,7 @@
 /** How SQLite goes about each statement, and what the queue does when there is no room. */
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Filter } from "@outlive/deferred/TaskQueue"
-import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import { Effect } from "effect"
 import { makeCancel, makeRedrive } from "../src/internal/sqlite/cancel.ts"
 import { makeClaim } from "../src/internal/sqlite/claim.ts"
@@ -17,6 +15,7 @@ import { type GroupCommit, makeGroupCommit } from "../src/internal/sqlite/groupC
 import { makeLanes } from "../src/internal/sqlite/lanes.ts"
 import { makeLedger, makeReadLedger } from "../src/internal/sqlite/ledger.ts"
 import { makeLimits } from "../src/internal/sqlite/limits.ts"
+import { makeOwnClaims } from "../src/internal/sqlite/ownClaims.ts"
 import { makePayloads } from "../src/internal/sqlite/payloads.ts"
 import { makeProgress } from "../src/internal/sqlite/progress.ts"
 import { makePrune, makePurge, makeRemove } from "../src/internal/sqlite/remove.ts"
@@ -27,6 +26,7 @@ import { makeTakeBack } from "../src/internal/sqlite/takeBack.ts"
 import { Touched } from "../src/internal/sqlite/touched.ts"
 import { makeKeys } from "../src/internal/sqlite/unique.ts"
 import { makeWorkers } from "../src/internal/sqlite/workers.ts"
+import { record as sample } from "./records.ts"
 
 const newDatabase = Effect.acquireRelease(
   Effect.sync(() => {
@@ -40,20 +40,7 @@ const newDatabase = Effect.acquireRelease(
 /** For statements that are only prepared. */
 const noCommits: GroupCommit = { write: () => Effect.never, read: () => Effect.never, close: Effect.void }
 
-const record = (number: number, payload: string): NewRecord => ({
-  id: `00000000-0000-7000-8000-${String(number).padStart(12, "0")}` as TaskId,
-  task: "task",
-  version: 1,
-  queue: "queue",
-  payload,
-  headers: {},
-  priority: 0,
-  eta: 0,
-  onDuplicate: "fail",
-  tombstone: 0,
-  maxCrashes: 3,
-  keep: 0,
-})
+const record = (number: number, payload: string) => sample(number, { payload, keep: 0 })
 
 describe("the statements", () => {
   it.effect("of transactions search by an index and sort nothing, so their cost does not grow with the queue", () =>
@@ -72,9 +59,10 @@ describe("the statements", () => {
       const executed = makeExecuted(db)
       const ending = makeEnding(db, { keys, ledger, limits, touched })
       makeEnqueue(db, { keys, ledger, touched })
-      makeClaim(db, { keys, lanes: makeLanes(db), limits, takeBack: makeTakeBack(db, ending) })
+      const ownClaims = makeOwnClaims()
+      makeClaim(db, { keys, lanes: makeLanes(db), limits, ownClaims, takeBack: makeTakeBack(db, ending) })
       makeExtend(db)
-      makeSettle(db, ending, executed, makeProgress(db, touched))
+      makeSettle(db, ending, executed, makeProgress(db, touched), ownClaims)
       makeCancel(db, ending, touched)
       makeRedrive(db, keys, touched)
       makeRemove(db, ledger)
@@ -87,7 +75,7 @@ describe("the statements", () => {
       makeStatistics(db, limits, executed)
       makePayloads(db, noCommits)
       assert.isAbove(statements.size, 45)
-      const tables = /SCAN (records|names|queues|attempts|executed|workers|payloads)|TEMP B-TREE/
+      const tables = /SCAN outlive_|TEMP B-TREE/
       for (const sql of statements) {
         const plan = plain(`EXPLAIN QUERY PLAN ${sql}`).all()
         for (const { detail } of plan) assert.notMatch(String(detail), tables, sql)
