@@ -14,7 +14,8 @@ const owners: ReadonlyArray<readonly [string, RegExp]> = [
   ["the worker: claims, attempts, settlements", /internal\/worker\/|TaskHandler|\/Worker\.|\/Outcome\./],
   ["events and metrics", /taskEvents|TaskEvent|Broadcast|\/Metric\./],
   ["Effect's runtime", /\/effect\/|\/effect@/],
-  ["node", /^node:|^\((program|root)\)/],
+  ["node", /^node:|^\(root\)/],
+  ["no function: native code, or another program's turn", /^\(program\)/],
 ]
 
 export const profiled = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>

@@ -13,6 +13,8 @@ interface Speed {
   readonly enqueue: number
   readonly drain: number
   readonly both: number
+  /** Microseconds of processor time for each task, of all threads: what other programs take does not count. */
+  readonly cpu: number
 }
 
 const timed = Effect.fnUntraced(function* <E1, R1, E2, R2>(
@@ -20,6 +22,7 @@ const timed = Effect.fnUntraced(function* <E1, R1, E2, R2>(
   enqueue: Effect.Effect<unknown, E1, R1>,
   drain: Effect.Effect<unknown, E2, R2>,
 ) {
+  const used = process.cpuUsage()
   const begin = performance.now()
   yield* enqueue
   const middle = performance.now()
@@ -30,6 +33,7 @@ const timed = Effect.fnUntraced(function* <E1, R1, E2, R2>(
     enqueue: perSecond(begin, middle),
     drain: perSecond(middle, end),
     both: perSecond(begin, end),
+    cpu: process.cpuUsage(used).user / count,
   } satisfies Speed
 })
 
@@ -85,7 +89,7 @@ export const speed = Effect.fnUntraced(function* (count: number, rounds: number)
     ours.push(speeds[0])
     theirs.push(speeds[1])
   }
-  const row = (what: keyof Speed) => {
+  const row = (what: "enqueue" | "drain" | "both") => {
     const mine = median(ours.map((speed) => speed[what]))
     const other = median(theirs.map((speed) => speed[what]))
     const ratio = median(ours.map((speed, round) => speed[what] / (theirs[round]?.[what] ?? Number.NaN)))
@@ -93,4 +97,9 @@ export const speed = Effect.fnUntraced(function* (count: number, rounds: number)
   }
   console.log(`${count} small tasks, ${concurrency} at once, in memory; medians of ${rounds} rounds`)
   console.table({ enqueue: row("enqueue"), drain: row("drain"), both: row("both") })
+  const cpu = (speeds: ReadonlyArray<Speed>) => median(speeds.map((speed) => speed.cpu))
+  const ratio = median(ours.map((speed, round) => (theirs[round]?.cpu ?? Number.NaN) / speed.cpu)).toFixed(2)
+  console.log(
+    `processor time for each task: ${cpu(ours).toFixed(1)} us, PersistedQueue ${cpu(theirs).toFixed(1)} us, ratio ${ratio}`,
+  )
 })
