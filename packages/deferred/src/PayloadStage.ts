@@ -38,7 +38,7 @@ export const deferredAsHeader = "outlive-deferred-as"
 export interface Encoded {
   readonly body: Uint8Array
   /** What `decode` needs to know again, in the clear: `[A-Za-z0-9_.-]{1,64}`. */
-  readonly note?: string | undefined
+  readonly hint?: string | undefined
 }
 
 /**
@@ -63,7 +63,7 @@ export interface Stage {
   readonly name: string
   /** `undefined`: this body stays as it is. */
   readonly encode: (body: Uint8Array, about: About) => Effect.Effect<Encoded | undefined, StageError>
-  readonly decode: (body: Uint8Array, note: string | undefined, about: About) => Effect.Effect<Uint8Array, StageError>
+  readonly decode: (body: Uint8Array, hint: string | undefined, about: About) => Effect.Effect<Uint8Array, StageError>
   /** Texts that this stage has not changed are refused. Default: they are read. */
   readonly required?: boolean | undefined
 }

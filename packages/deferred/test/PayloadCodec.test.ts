@@ -272,8 +272,8 @@ describe("a PayloadCodec", () => {
         const error = yield* Effect.flip(PayloadCodec.make([{ ...turning, name }]))
         assert.include(error.message, JSON.stringify(name))
       }
-      const noted = yield* codecOf({ ...turning, encode: (body) => Effect.succeed({ body, note: "a b" }) })
-      assert.match(yield* reasonOf(noted.encode('"x"', place)), /^cannot be coded: the note of turned must match/)
+      const hinted = yield* codecOf({ ...turning, encode: (body) => Effect.succeed({ body, hint: "a b" }) })
+      assert.match(yield* reasonOf(hinted.encode('"x"', place)), /^cannot be coded: the hint of turned must match/)
     }),
   )
 })
@@ -321,6 +321,37 @@ describe("PayloadCodec.compression", () => {
         yield* reasonOf(small.decode(stored, place)),
         "unpacks to more than 1000000 bytes, the limit of PayloadCodec.compression",
       )
+    }),
+  )
+
+  it.effect("reads no further than its limit: a small text may unpack to more than there is memory", () =>
+    Effect.gen(function* () {
+      const big = JSON.stringify("a".repeat(30_000_000))
+      const stored = yield* Effect.flatMap(codecOf(PayloadCodec.compression()), ({ encode }) => encode(big, place))
+      let unpacked = 0
+      const original = globalThis.DecompressionStream
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          globalThis.DecompressionStream = class {
+            readonly readable: ReadableStream
+            readonly writable: WritableStream
+            constructor(format: "deflate") {
+              const { readable, writable } = new original(format)
+              const transform = (chunk: Uint8Array, out: TransformStreamDefaultController) => {
+                unpacked += chunk.length
+                out.enqueue(chunk)
+              }
+              this.readable = readable.pipeThrough(new TransformStream({ transform }))
+              this.writable = writable
+            }
+          } as never
+        }),
+        () => Effect.sync(() => (globalThis.DecompressionStream = original)),
+      )
+      const codec = yield* codecOf(PayloadCodec.compression({ limit: 1_000_000 }))
+      assert.match(yield* reasonOf(codec.decode(stored, place)), /^unpacks to more than 1000000 bytes/)
+      assert.isAbove(unpacked, 1_000_000)
+      assert.isBelow(unpacked, 5_000_000)
     }),
   )
 

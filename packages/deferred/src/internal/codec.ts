@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { PayloadCodec, Place } from "../PayloadCodec.ts"
 import { type Stage, StageError } from "../PayloadStage.ts"
-import { type Coded, isCoded, namePattern, notePattern, read, type Step, sayStep, write } from "./codedText.ts"
+import { type Coded, hintPattern, isCoded, namePattern, read, type Step, sayStep, write } from "./codedText.ts"
 import { bytesOf, textOf } from "./webPlatform.ts"
 
 /** Why these stages are no codec. */
@@ -30,12 +30,12 @@ export const makeCodec = (stages: ReadonlyArray<Stage>): PayloadCodec => {
     for (const stage of stages) {
       const encoded = yield* stage.encode(body, { ...place, steps: steps.map(sayStep) })
       if (encoded === undefined) continue
-      if (encoded.note !== undefined && !notePattern.test(encoded.note)) {
-        const reason = `cannot be coded: the note of ${stage.name} must match ${notePattern.source}`
+      if (encoded.hint !== undefined && !hintPattern.test(encoded.hint)) {
+        const reason = `cannot be coded: the hint of ${stage.name} must match ${hintPattern.source}`
         return yield* Effect.fail(new StageError({ reason }))
       }
       body = encoded.body
-      steps.push({ name: stage.name, note: encoded.note })
+      steps.push({ name: stage.name, hint: encoded.hint })
     }
     return steps.length === 0 && !isCoded(text) ? text : write({ steps, body })
   })
@@ -50,10 +50,10 @@ export const makeCodec = (stages: ReadonlyArray<Stage>): PayloadCodec => {
     }
     let { body } = coded
     for (let index = coded.steps.length - 1; index >= 0; index--) {
-      const { name, note } = coded.steps[index]!
+      const { name, hint } = coded.steps[index]!
       const stage = byName.get(name)
       if (stage === undefined) return yield* Effect.fail(unknown(coded.steps, byName))
-      body = yield* stage.decode(body, note, { ...place, steps: coded.steps.slice(0, index).map(sayStep) })
+      body = yield* stage.decode(body, hint, { ...place, steps: coded.steps.slice(0, index).map(sayStep) })
     }
     return yield* Effect.try({ try: () => textOf(body), catch: () => new StageError({ reason: "is damaged" }) })
   })

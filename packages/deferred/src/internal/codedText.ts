@@ -1,7 +1,7 @@
 /**
  * The wire form of what a codec has changed: JSON text of an object with one field, so that it goes wherever JSON goes
  * (columns, deliveries), and that no other text has. In the field stand the version of this form, the steps that were
- * taken, each with its note, and the body in base64:
+ * taken, each with its hint, and the body in base64:
  *
  *     {"~outlive/coded":"1 deflate,aes-256-gcm:2026-11 q83vAb..."}
  *
@@ -13,7 +13,7 @@ import { fromBase64, toBase64 } from "./base64.ts"
 export interface Step {
   readonly name: string
   /** What a stage wants to know of its step again: the id of a key, say. */
-  readonly note: string | undefined
+  readonly hint: string | undefined
 }
 
 export interface Coded {
@@ -28,11 +28,11 @@ const marker = `{"${field}"`
 
 export const namePattern = /^[a-z][a-z0-9-]{0,31}$/
 /** As the ids of keys. */
-export const notePattern = /^[A-Za-z0-9_.-]{1,64}$/
+export const hintPattern = /^[A-Za-z0-9_.-]{1,64}$/
 
 export const isCoded = (text: string): boolean => text.startsWith(marker)
 
-export const sayStep = ({ name, note }: Step): string => (note === undefined ? name : `${name}:${note}`)
+export const sayStep = ({ name, hint }: Step): string => (hint === undefined ? name : `${name}:${hint}`)
 
 export const write = ({ body, steps }: Coded): string =>
   `${marker}:"${form} ${steps.length === 0 ? "-" : steps.map(sayStep).join(",")} ${toBase64(body)}"}`
@@ -72,6 +72,6 @@ const saidIn = (text: string): string | undefined => {
 const stepIn = (said: string): Step | undefined => {
   const at = said.indexOf(":")
   const name = at < 0 ? said : said.slice(0, at)
-  const note = at < 0 ? undefined : said.slice(at + 1)
-  return namePattern.test(name) && (note === undefined || notePattern.test(note)) ? { name, note } : undefined
+  const hint = at < 0 ? undefined : said.slice(at + 1)
+  return namePattern.test(name) && (hint === undefined || hintPattern.test(hint)) ? { name, hint } : undefined
 }

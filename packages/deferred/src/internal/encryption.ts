@@ -9,7 +9,6 @@ import { type About, type Stage, StageError } from "../PayloadStage.ts"
 import { bytesOf, type CryptoKey, platform } from "./webPlatform.ts"
 
 const ivSize = 12
-const tagSize = 16
 
 export const makeEncryption = Effect.fnUntraced(function* (options: {
   readonly keys: ReadonlyArray<PayloadKey>
@@ -45,7 +44,7 @@ export const makeEncryption = Effect.fnUntraced(function* (options: {
           const all = new Uint8Array(ivSize + sealed.byteLength)
           all.set(iv)
           all.set(new Uint8Array(sealed), ivSize)
-          return { body: all, note: write }
+          return { body: all, hint: write }
         })
       }),
     decode: (body, id = "", about) => {
@@ -55,7 +54,6 @@ export const makeEncryption = Effect.fnUntraced(function* (options: {
         const reason = `was encrypted with the key ${id}, and the keys known here are ${known}: add it to those of PayloadCodec.encryption`
         return Effect.fail(new StageError({ reason }))
       }
-      if (body.length < ivSize + tagSize) return Effect.fail(closed(id))
       const iv = body.subarray(0, ivSize)
       const algorithm = { name: "AES-GCM", iv, additionalData: bindingOf(id, about) } as const
       return Effect.tryPromise({
