@@ -2,14 +2,12 @@
  * What an insert and a claim cost a driver that has many records already, and how much heap a waiting record takes.
  */
 
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import * as TaskId from "@outlive/deferred/TaskId"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import { Effect } from "effect"
-import { median, Small, text } from "./small.ts"
+import { collect, median, Small, text } from "./small.ts"
 
 /** Records in one call, as a worker with 50 slots asks for. */
 const batch = 50
@@ -102,8 +100,6 @@ export const curve = Effect.sync(() => {
 
 /** Bytes of heap for each of 100,000 waiting records, beside their payloads. */
 export const heap = Effect.gen(function* () {
-  setFlagsFromString("--expose-gc")
-  const collect = runInNewContext("gc") as () => void
   const used = () => {
     collect()
     return process.memoryUsage().heapUsed

@@ -1,6 +1,8 @@
 /**
  * The task that is measured, and who defers it.
  */
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import * as Task from "@outlive/deferred/Task"
 import { Effect, Schema } from "effect"
 
@@ -23,3 +25,7 @@ export const fromFibers = <E, R>(count: number, each: (n: number) => Effect.Effe
 
 export const median = (numbers: ReadonlyArray<number>): number =>
   [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN
+
+setFlagsFromString("--expose-gc")
+/** Collects garbage, all of it. */
+export const collect = runInNewContext("gc") as () => void
