@@ -8,6 +8,7 @@
 export * as DeferApi from "./DeferApi.ts"
 export * as Import from "./Import.ts"
 export * as ImportGraphileWorker from "./ImportGraphileWorker.ts"
+export * as ImportPersistedQueue from "./ImportPersistedQueue.ts"
 export * as ImportPgBoss from "./ImportPgBoss.ts"
 export * as NodeInstance from "./NodeInstance.ts"
 export * as PushAnswer from "./PushAnswer.ts"
