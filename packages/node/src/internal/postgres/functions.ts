@@ -37,7 +37,8 @@ $function$`
 
 /**
  * That a column is what another table has, said so that the column's index is sought in for each of its rows. Said plainly
- * the planner may go along the whole index instead, to save the seeking, when it was asked while the table was empty.
+ * the planner may go along the whole index instead, to save the seeking, when it was asked while the table was empty. Of an
+ * index's columns it is for the first alone: before version 17 a server seeks by one such condition only.
  */
 export const same = (column: string, value: string): string => `${column} = ANY (ARRAY[${value}])`
 

@@ -111,11 +111,11 @@ END`,
   purged bigint;
 BEGIN
   WITH gone AS (
-    DELETE FROM ${schema}.records WHERE state = 0 AND queue = p_queue RETURNING id, name
+    DELETE FROM ${schema}.records WHERE state = 0 AND queue = p_queue RETURNING id, queue, name
   ),
   freed AS (
     DELETE FROM ${schema}.names n USING gone
-    WHERE gone.name IS NOT NULL AND n.queue = p_queue AND ${same("n.name", "gone.name")}
+    WHERE gone.name IS NOT NULL AND ${same("n.queue", "gone.queue")} AND n.name = gone.name
       AND n.id = gone.id AND n.until IS NULL
   )
   SELECT count(*) INTO purged FROM gone;

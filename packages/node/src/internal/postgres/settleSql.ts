@@ -74,8 +74,8 @@ BEGIN
   settled AS (SELECT * FROM dropped UNION ALL SELECT * FROM kept),
   entombed AS (
     UPDATE ${schema}.names n SET until = s.now + s.tombstone FROM settled s
-    WHERE s.name IS NOT NULL AND s.state >= 2 AND ${same("n.queue", "s.queue")} AND ${same("n.name", "s.name")}
-      AND n.id = s.id AND n.until IS NULL
+    WHERE s.name IS NOT NULL AND s.state >= 2 AND ${same("n.queue", "s.queue")} AND n.name = s.name AND n.id = s.id
+      AND n.until IS NULL
   )
   SELECT array_agg(s.ord), array_agg(s.id) FILTER (WHERE s.state >= 2),
     array_agg(DISTINCT s.queue) FILTER (WHERE s.state = 0
