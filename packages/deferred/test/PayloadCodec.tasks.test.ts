@@ -19,6 +19,7 @@ import { TaskDead } from "@outlive/deferred/TaskRef"
 import * as TaskSchedule from "@outlive/deferred/TaskSchedule"
 import * as TaskScheduler from "@outlive/deferred/TaskScheduler"
 import * as TestTasks from "@outlive/deferred/testing/TestTasks"
+import * as Worker from "@outlive/deferred/Worker"
 import { Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
 import { TestClock } from "effect/testing"
 
@@ -208,6 +209,29 @@ describe("a queue with a PayloadCodec", () => {
       Effect.provideService(DeferLimits, { maxDelay: Duration.days(30), payloadLimit: 400 }),
       Effect.provide(app(encrypted([key])).pipe(Layer.provide(Layer.succeed(PayloadStore.PayloadStore, store)))),
     )
+  })
+})
+
+describe("a task that commits with its handler", () => {
+  it.effect("has its result stored by the codec of the queue, too", () => {
+    const Commit = Task.make("Commit", { success: Schema.String, commit: "withHandler" })
+    let committed = 0
+    const Transactional = Layer.effect(
+      TaskQueue,
+      Effect.map(TaskQueue, (queue) =>
+        TaskQueue.of({ ...queue, transaction: (effect) => Effect.tap(effect, () => Effect.sync(() => committed++)) }),
+      ),
+    ).pipe(Layer.provide(TaskQueueMemory.layer), Layer.provide(encrypted([key])))
+    const App = Worker.layer({ tasks: [Commit] }).pipe(
+      Layer.provide([Commit.toLayer(() => Effect.succeed("a secret")), Instance.layerBackend()]),
+      Layer.provideMerge(Transactional),
+    )
+    return Effect.gen(function* () {
+      const ref = yield* Commit.defer(undefined)
+      assert.strictEqual(yield* ref.await, "a secret")
+      assert.include((yield* ref.record).result, "aes-256-gcm:k1")
+      assert.strictEqual(committed, 1)
+    }).pipe(Effect.provide(App))
   })
 })
 
