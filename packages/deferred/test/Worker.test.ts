@@ -4,10 +4,24 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import { TaskContext } from "@outlive/deferred/TaskContext"
 import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
-import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
+import { type Change, TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as Worker from "@outlive/deferred/Worker"
-import { Deferred, type Duration, Effect, Exit, Fiber, Latch, Layer, Ref, Schema, Scope, Tracer } from "effect"
+import {
+  Deferred,
+  type Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Latch,
+  Layer,
+  Queue,
+  Ref,
+  Schema,
+  Scope,
+  Stream,
+  Tracer,
+} from "effect"
 import { TestClock, TestConsole } from "effect/testing"
 
 class NoSuchUser extends Schema.TaggedError<NoSuchUser>()("NoSuchUser", { userId: Schema.String }) {}
@@ -350,6 +364,36 @@ describe("Worker", () => {
         assert.strictEqual(yield* ref.cancel(), "TooLate")
       }).pipe(Effect.provide(greeting(handler)))
     }),
+  )
+
+  it.effect("asks the queue whether a hint of a cancellation is true: it may be late, the record redriven since", () =>
+    Effect.gen(function* () {
+      const running = yield* Latch.make(false)
+      const asked = yield* Latch.make(false)
+      const finish = yield* Latch.make(false)
+      const hints = yield* Queue.unbounded<Change>()
+      const queue = yield* TaskQueue
+      const late = TaskQueue.of({
+        ...queue,
+        changes: Effect.map(queue.changes, (changes) => Stream.merge(changes, Stream.fromQueue(hints))),
+        extend: (params) => Effect.tap(queue.extend(params), () => asked.open),
+      })
+      yield* Layer.build(
+        Worker.layer({ tasks: [Greet] }).pipe(
+          Layer.provide(
+            Greet.toLayer(() => running.open.pipe(Effect.andThen(finish.await), Effect.as({ text: "not stopped" }))),
+          ),
+          Layer.provide(Layer.succeed(TaskQueue, late)),
+          Layer.provide(Instance.layerBackend()),
+        ),
+      )
+      const ref = yield* Greet.defer(user)
+      yield* running.await
+      yield* Queue.offer(hints, { _tag: "CancelRequested", ids: [ref.id] })
+      yield* Effect.raceFirst(asked.await, Effect.exit(ref.await))
+      yield* finish.open
+      assert.deepStrictEqual(yield* ref.await, { text: "not stopped" })
+    }).pipe(Effect.provide(Layer.fresh(TaskQueueMemory.layer))),
   )
 
   it.effect("never runs a waiting record that was cancelled", () =>

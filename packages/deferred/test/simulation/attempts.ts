@@ -152,7 +152,7 @@ export class Attempts {
         case "Release":
           return stopping
         case "Cancel":
-          return known.cancelAsked
+          return known.cancelRequested
         case "Retry":
           return failed && !exhausted && settlement.eta >= (ending?.at ?? 0) + retryAfter
         case "Bury":

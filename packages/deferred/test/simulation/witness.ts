@@ -24,8 +24,6 @@ export interface Known {
   /** By the true time. */
   claimedAt: number | undefined
   cancelRequested: boolean
-  /** Ever: what tells a worker of it may be late, and find the record redriven. */
-  cancelAsked: boolean
   holdsKey: boolean
   reason: TaskRecord["reason"]
   expiresAt: number | undefined
@@ -85,7 +83,6 @@ export class Witness {
       started: false,
       claimedAt: undefined,
       cancelRequested: false,
-      cancelAsked: false,
       holdsKey: given.unique !== undefined,
       reason: undefined,
       expiresAt: given.expiresAt,
@@ -180,10 +177,7 @@ export class Witness {
     const known = this.get(id)
     const due = known.phase === "running" ? "Requested" : known.phase === "waiting" ? "Cancelled" : "TooLate"
     expect(outcome === due, () => `cancelling ${say(known)} gave ${outcome}, not ${due}`)
-    if (due === "Requested") {
-      known.cancelRequested = true
-      known.cancelAsked = true
-    }
+    if (due === "Requested") known.cancelRequested = true
     if (due === "Cancelled") this.end(known, "cancelled")
   }
 

@@ -19,7 +19,7 @@ import type { WorkerInfo } from "../../WorkerInfo.ts"
 import { toMillis } from "../millis.ts"
 import { type Known, runAttempt, type Slot } from "./attempt.ts"
 import { type Lane, makeClaims } from "./claims.ts"
-import { heartbeats } from "./heartbeats.ts"
+import { makeHeartbeats } from "./heartbeats.ts"
 import { maintenance } from "./maintenance.ts"
 import { makePresence } from "./presence.ts"
 import { makeProgress } from "./progress.ts"
@@ -155,21 +155,19 @@ export const makeCrew = Effect.fnUntraced(function* (
     pollInterval: toMillis(options.pollInterval ?? (queue.capabilities.listens ? "10 seconds" : "1 second")),
     dispatch,
   })
-  const noticed = (change: Change) => {
+  const leases = [...known.values()].map(({ task }) => task.settings.lease ?? lease)
+  const shortest = Math.min(lease, ...leases)
+  const heartbeats = makeHeartbeats({ queue, answers, lease, held, lost: forget, cancel, shortest })
+  const noticed = Effect.fnUntraced(function* (change: Change) {
     if (change._tag === "Waiting") claims.wake(change.queues)
     else if (change._tag === "Elsewhere") claims.wake("all")
-    else if (change._tag === "CancelRequested") {
-      const ids = new Set(change.ids)
-      for (const record of held()) if (ids.has(record.id)) cancel(record)
-    }
-  }
+    // A hint may be late, and the record redriven meanwhile: the queue is asked whether it is so.
+    else if (change._tag === "CancelRequested") yield* Effect.forkChild(heartbeats.look(change.ids))
+  })
   // Subscribed before the first claim, so that no hint falls between the two.
   const changes = yield* queue.changes
-  yield* Stream.runForEach(changes, (change) => Effect.sync(() => noticed(change))).pipe(Effect.forkScoped)
-  const leases = [...known.values()].map(({ task }) => task.settings.lease ?? lease)
-  yield* heartbeats({ queue, answers, lease, held, lost: forget, cancel, shortest: Math.min(lease, ...leases) }).pipe(
-    Effect.forkScoped,
-  )
+  yield* Effect.forkScoped(Stream.runForEach(changes, noticed))
+  yield* Effect.forkScoped(heartbeats.run)
   yield* Effect.forkScoped(claims.run)
   yield* Effect.forkScoped(maintenance(queue, answers, options))
 

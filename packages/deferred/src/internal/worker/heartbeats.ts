@@ -3,10 +3,17 @@
  * is to be cancelled.
  */
 import * as Effect from "effect/Effect"
+import type { TaskId } from "../../TaskId.ts"
 import type { ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
 import type { Answers } from "./untilAnswered.ts"
 
-export const heartbeats = Effect.fnUntraced(function* (options: {
+export interface Heartbeats {
+  readonly run: Effect.Effect<never>
+  /** Looks now at those of these records that are held, without waiting for the next beat. */
+  readonly look: (ids: ReadonlyArray<TaskId>) => Effect.Effect<void>
+}
+
+export const makeHeartbeats = (options: {
   readonly queue: TaskQueue["Service"]
   readonly answers: Answers
   /** The worker's lease in milliseconds; records may have their own. */
@@ -16,7 +23,7 @@ export const heartbeats = Effect.fnUntraced(function* (options: {
   readonly cancel: (record: ClaimedRecord) => void
   /** The shortest lease of any task, which sets the pace. */
   readonly shortest: number
-}) {
+}): Heartbeats => {
   const every = options.shortest / 3
   const extend = Effect.fnUntraced(function* (lease: number, records: ReadonlyArray<ClaimedRecord>) {
     const outcomes = yield* options.answers.untilAnswered("extend leases", { withinMillis: every })(
@@ -32,16 +39,28 @@ export const heartbeats = Effect.fnUntraced(function* (options: {
       else if (outcomes[index] === "CancelRequested") options.cancel(record)
     })
   })
-  while (true) {
-    // Three chances before a lease ends.
-    yield* Effect.sleep(every)
+  const extendAll = Effect.fnUntraced(function* (held: ReadonlyArray<ClaimedRecord>) {
     const byLease = new Map<number, Array<ClaimedRecord>>()
-    for (const record of options.held()) {
+    for (const record of held) {
       const lease = record.lease ?? options.lease
       const same = byLease.get(lease)
       if (same === undefined) byLease.set(lease, [record])
       else same.push(record)
     }
     for (const [lease, records] of byLease) yield* extend(lease, records)
+  })
+  return {
+    run: Effect.gen(function* () {
+      while (true) {
+        // Three chances before a lease ends.
+        yield* Effect.sleep(every)
+        yield* extendAll(options.held())
+      }
+    }),
+    look: Effect.fnUntraced(function* (ids) {
+      const named = new Set(ids)
+      const records = options.held().filter(({ id }) => named.has(id))
+      if (records.length > 0) yield* extendAll(records)
+    }),
   }
-})
+}
