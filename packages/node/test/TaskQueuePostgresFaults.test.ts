@@ -207,7 +207,7 @@ describe.skipIf(whyNoServer !== undefined)("a server that refuses", () => {
     30_000,
   )
 
-  it.effect("writes, as a standby does, says so", () =>
+  it.effect("writes, as a standby does, says so, and its connections are given up for new ones", () =>
     Effect.gen(function* () {
       const { driver, services } = yield* process(client({ maxConnections: 1 }), { schema: newSchema(), listen: false })
       yield* on(services)(query("SET default_transaction_read_only = on"))
@@ -215,6 +215,9 @@ describe.skipIf(whyNoServer !== undefined)("a server that refuses", () => {
       assert.isTrue(error.isRetryable)
       assert.match(error.message, /the server is read-only/)
       assert.deepStrictEqual(yield* states(driver), {})
+      // A new connection has not heard of that setting, as the new primary has not.
+      yield* driver.enqueue({ records: [record(1)], now })
+      assert.deepStrictEqual(yield* states(driver), { ready: 1 })
     }),
   )
 

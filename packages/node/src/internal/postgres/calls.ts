@@ -7,7 +7,7 @@ import type { Change, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import { failure, isUndone } from "./failure.ts"
+import { codeOf, failure, isUndone } from "./failure.ts"
 import { quoted } from "./migrations.ts"
 import type { Row } from "./row.ts"
 
@@ -67,8 +67,18 @@ export const makeCalls = (options: {
           isIn ? Effect.fail(error) : Effect.andThen(pause(before), attempt(text, parameters, before + 1)),
         ),
     )
+  // After a failover the address is the new primary's, and the connections of the pool are still the old one's: each ends
+  // itself with the first thing that it refuses, and the pool makes a new one.
+  const leave = Effect.ignore(sql.unsafe("SELECT pg_terminate_backend(pg_backend_pid())"))
   const run: Calls["run"] = (operation, text, parameters) =>
-    Effect.mapError(attempt(text, parameters, 0), (error) => failure(operation, schema, error))
+    attempt(text, parameters, 0).pipe(
+      Effect.tapError((error) =>
+        codeOf(error) === "25006"
+          ? Effect.flatMap(isInTransaction, (isIn) => (isIn ? Effect.void : leave))
+          : Effect.void,
+      ),
+      Effect.mapError((error) => failure(operation, schema, error)),
+    )
   return {
     schema: quoted(schema),
     isInTransaction,
