@@ -13,13 +13,13 @@ import * as Schema from "effect/Schema"
  * @since 0.1.0
  */
 export interface About {
-  readonly part: "payload" | "result"
+  readonly part: "payload" | "result" | "note"
   /** The name that its record has: the task's, or one of its aliases. */
   readonly task: string
   readonly version: number
   /**
    * Which record it belongs to: `id` and the record's id. A payload that was deferred with a name has `name` and its queue
-   * and name instead: it may come to be stored under the id of the record that it replaces.
+   * and name instead: it may come to be stored under the id of the record that it replaces. A note has its key, too.
    */
   readonly owner: string
   /** The steps that were taken before this one. */

@@ -8,6 +8,7 @@ import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type { Undecodable } from "./Outcome.ts"
 import type { TaskId } from "./TaskId.ts"
 import type { TaskQueueError } from "./TaskQueue.ts"
 import type { AttemptFailure } from "./TaskRecord.ts"
@@ -32,7 +33,8 @@ export interface Progress {
  * @since 0.1.0
  */
 export interface Notes {
-  readonly get: (key: string) => unknown
+  /** `undefined`: there is none. Fails when what is kept cannot be read by the queue's `PayloadCodec`. */
+  readonly get: (key: string) => Effect.Effect<unknown, Undecodable>
   /** Kept with the record when it returns. An attempt that has lost its lease is interrupted instead. */
   readonly set: (key: string, value: unknown) => Effect.Effect<void, TaskQueueError>
 }

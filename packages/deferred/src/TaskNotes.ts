@@ -4,7 +4,7 @@
  *
  * What is written is there when the effect that wrote it returns, and is fenced by the attempt's lease: an attempt that lost
  * its lease is interrupted instead. It goes with the record, and a dead letter that is redriven begins without it. It is JSON
- * beside the record's progress: not encrypted by a `PayloadCodec`, at most 65,536 characters in all. Without a queue
+ * beside the record's progress, each note through the queue's `PayloadCodec`; at most 65,536 characters in all. Without a queue
  * (`Task.run`), and at a push endpoint, it lasts for the attempt; in the background, as long as the thread.
  *
  * @since 0.1.0
@@ -57,9 +57,11 @@ const read = <S extends Schema.Top>(
 ): Effect.Effect<Option.Option<S["Type"]>, never, TaskContext | S["DecodingServices"]> =>
   Effect.gen(function* () {
     const { notes } = yield* TaskContext
-    const found = notes.get(key)
-    if (found === undefined) return Option.none()
-    const decoded = yield* Effect.option(Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(found))
+    const kept = yield* Effect.option(notes.get(key))
+    if (Option.isSome(kept) && kept.value === undefined) return Option.none()
+    const decoded = Option.isNone(kept)
+      ? kept
+      : yield* Effect.option(Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(kept.value))
     if (Option.isNone(decoded)) yield* Effect.logWarning(`the note ${key} does not decode any more and is left out`)
     return decoded
   })

@@ -12,6 +12,7 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import * as TaskAttempt from "@outlive/deferred/TaskAttempt"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
+import * as TaskNotes from "@outlive/deferred/TaskNotes"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import type { TaskRecord } from "@outlive/deferred/TaskRecord"
@@ -20,7 +21,7 @@ import * as TaskSchedule from "@outlive/deferred/TaskSchedule"
 import * as TaskScheduler from "@outlive/deferred/TaskScheduler"
 import * as TestTasks from "@outlive/deferred/testing/TestTasks"
 import * as Worker from "@outlive/deferred/Worker"
-import { Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Logger, Option, Redacted, Result, Schema } from "effect"
 import { TestClock } from "effect/testing"
 
 class Unpaid extends Schema.TaggedError<Unpaid>()("Unpaid", { iban: Schema.String }) {}
@@ -511,6 +512,97 @@ describe("a stage that cannot", () => {
       const [attempt] = yield* ref.attempts
       assert.deepInclude(attempt?.failure, { kind: "defect", message: "the result of task Charge was not taken" })
     }).pipe(Effect.provide(app(PayloadCodec.layer([failing("result")])))),
+  )
+})
+
+describe("notes in a queue with a codec", () => {
+  const Order = Task.make("Order", { success: Schema.Json, retry: RetryPolicy.fixed("1 second") })
+  const receipts = [{ receipt: "secret" }, { "~outlive/coded": "1 - AAAA" }]
+
+  it.effect.each([
+    ["none", Layer.empty, ""],
+    ["encryption", encrypted([key]), "aes-256-gcm:k1"],
+  ] as ReadonlyArray<readonly [string, Layer.Layer<never, unknown>, string]>)(
+    "are given to the next attempt, and are not in the record as they are: %s",
+    ([, codec, step]) => {
+      let charged = 0
+      const handler = Order.toLayer((_, { attempt, progress }) =>
+        Effect.gen(function* () {
+          yield* progress({ done: attempt })
+          const values: Array<Schema.Json> = []
+          for (const [index, receipt] of receipts.entries()) {
+            const charge = Effect.sync(() => {
+              charged++
+              return receipt as Schema.Json
+            })
+            values.push(yield* TaskNotes.step(`charge ${index}`, Schema.Json, charge))
+          }
+          const checkpoint = TaskNotes.checkpoint(Schema.String)
+          const before = yield* checkpoint.get
+          yield* checkpoint.set(`after the secret ${attempt}`)
+          if (attempt < 3) return yield* Effect.die(new Error("the shop is closed"))
+          return [...values, Option.getOrThrow(before)]
+        }).pipe(Effect.orDie),
+      )
+      const app = TestTasks.layer({ tasks: [Order] }).pipe(Layer.provide(handler), Layer.provide(Layer.orDie(codec)))
+      return Effect.gen(function* () {
+        const ref = yield* Order.defer(undefined)
+        yield* TestTasks.runNext
+        const { progress } = yield* ref.record
+        const kept = JSON.parse(progress!)
+        assert.deepInclude(kept, { done: 1 })
+        assert.lengthOf(Object.keys(kept.notes), 3)
+        for (const note of Object.values(kept.notes)) assert.include(JSON.stringify(note), step)
+        if (step !== "") assert.notInclude(progress, "secret")
+        yield* TestTasks.drain({ advance: true })
+        assert.deepStrictEqual(yield* ref.await, [...receipts, "after the secret 2"])
+        assert.strictEqual(charged, receipts.length)
+      }).pipe(Effect.provide(app))
+    },
+  )
+
+  const noteIn = ({ progress }: TaskRecord): string => JSON.parse(progress!).notes["step charge"]["~outlive/coded"]
+  it.effect("that cannot be read are left out, with a warning that names the key and not the content", () =>
+    Effect.gen(function* () {
+      const lines: Array<unknown> = []
+      const logger = Logger.make(({ message }) => void lines.push(message))
+      const handler = Order.toLayer((_, { attempt }) =>
+        Effect.gen(function* () {
+          const charge = Effect.succeed(`secret ${attempt}`)
+          const value = yield* TaskNotes.step("charge", Schema.String, charge)
+          return attempt < 2 ? yield* Effect.die(new Error("closed")) : value
+        }).pipe(Effect.orDie),
+      )
+      yield* Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const refs = [yield* Order.defer(undefined), yield* Order.defer(undefined)]
+        yield* TestTasks.drain()
+        const [one, other] = yield* Effect.forEach(refs, (ref) => ref.record)
+        // The note of one record in the place of the other's.
+        const progress = one!.progress!.replace(noteIn(one!), noteIn(other!))
+        const params = { tasks: [{ name: "Order", maxVersion: 1 }], targets: [], lease: 1000, worker: "thief" }
+        yield* TestClock.adjust("1 second")
+        const { records } = yield* queue.claim({ ...params, queues: [{ name: "default", limit: 1 }], now: 1000 })
+        const [claimed] = records
+        assert.strictEqual(claimed?.id, one!.id)
+        const moved = { id: claimed!.id, token: claimed!.token, progress }
+        yield* queue.progress({ updates: [moved], now: 1000 })
+        yield* queue.settle({ settlements: [{ id: moved.id, token: moved.token, _tag: "Release" }], now: 1000 })
+        yield* TestTasks.drain()
+        assert.strictEqual(yield* refs[0]!.await, "secret 2")
+        assert.strictEqual(yield* refs[1]!.await, "secret 1")
+      }).pipe(
+        Effect.provide(
+          TestTasks.layer({ tasks: [Order] }).pipe(
+            Layer.provide(handler),
+            Layer.provide(Layer.orDie(encrypted([key]))),
+          ),
+        ),
+        Effect.provide(Logger.layer([logger])),
+      )
+      assert.include(JSON.stringify(lines), "the note step charge does not decode any more")
+      assert.notInclude(JSON.stringify(lines), "secret")
+    }),
   )
 })
 

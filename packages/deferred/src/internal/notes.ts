@@ -37,7 +37,7 @@ export class Page {
   /** `write` is given the whole text. */
   notesOf(write: (text: string) => Effect.Effect<void, TaskQueueError>): Notes {
     return {
-      get: (key) => this.notes.get(key),
+      get: (key) => Effect.sync(() => this.notes.get(key)),
       set: (key, value) =>
         this.writing.withPermit(
           Effect.suspend(() => {

@@ -67,6 +67,35 @@ export const readResult = (
     ? Effect.succeed(stored)
     : Effect.mapError((codec ?? noStages).decode(stored, resultPlace(record)), schemaError)
 
+/** What is kept of a note (`TaskNotes`), which is a JSON value in a text of its own. */
+export const storeNote = (
+  codec: MaybeCodec,
+  key: string,
+  value: unknown,
+  record: ResultOf,
+): Effect.Effect<unknown, TaskQueueError> => {
+  const text = JSON.stringify(value)
+  return isPlain(codec, text)
+    ? Effect.succeed(value)
+    : Effect.map(store(codec ?? noStages, text, notePlace(key, record)), (stored) => JSON.parse(stored) as unknown)
+}
+
+export const readNote = (
+  codec: MaybeCodec,
+  key: string,
+  found: unknown,
+  record: ResultOf,
+): Effect.Effect<unknown, Undecodable> => {
+  if (found === undefined) return Effect.undefined
+  const stored = JSON.stringify(found)
+  return isPlain(codec, stored)
+    ? Effect.succeed(found)
+    : Effect.mapBoth((codec ?? noStages).decode(stored, notePlace(key, record)), {
+        onSuccess: (text) => JSON.parse(text) as unknown,
+        onFailure: ({ reason }) => new Undecodable({ message: `the note ${key} ${reason}` }),
+      })
+}
+
 /** For who has a record and maybe not its queue: the codec of the context, else that of the queue in it. */
 export const codecHere: Effect.Effect<MaybeCodec> = Effect.contextWith((context: Context.Context<never>) => {
   const own = Context.get(context, PayloadCodec)
@@ -100,6 +129,13 @@ const resultPlace = ({ id, task, version }: ResultOf) => ({
   task,
   version,
   owner: `id ${id}`,
+})
+
+const notePlace = (key: string, { id, task, version }: ResultOf) => ({
+  part: "note" as const,
+  task,
+  version,
+  owner: `id ${id} ${key}`,
 })
 
 const schemaError = ({ reason }: StageError): Schema.SchemaError =>

@@ -10,6 +10,7 @@ import type { TaskContext } from "../../TaskContext.ts"
 import type { ClaimedRecord, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
 import { Page } from "../notes.ts"
+import { readNote, storeNote } from "../storedText.ts"
 
 type Attempt = TaskContext["Service"]
 
@@ -28,7 +29,7 @@ interface Stoppable {
 }
 
 /** What an attempt can ask of the queue; one that no queue gave out keeps its notes to itself. */
-type Queue = Pick<TaskQueue["Service"], "extend"> & Partial<Pick<TaskQueue["Service"], "progress">>
+type Queue = Pick<TaskQueue["Service"], "extend"> & Partial<Pick<TaskQueue["Service"], "progress" | "codec">>
 
 /** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
 export class AttemptContext implements Attempt {
@@ -98,7 +99,13 @@ export class AttemptContext implements Attempt {
     return (progress) => Effect.sync(() => this.speak(this.page.say(progress)))
   }
   get notes(): Attempt["notes"] {
-    return this.page.notesOf((text) => this.write(text))
+    const { record } = this
+    const { codec } = this.taskQueue
+    const kept = this.page.notesOf((text) => this.write(text))
+    return {
+      get: (key) => Effect.flatMap(kept.get(key), (found) => readNote(codec, key, found, record)),
+      set: (key, value) => Effect.flatMap(storeNote(codec, key, value, record), (stored) => kept.set(key, stored)),
+    }
   }
 
   private get page(): Page {
