@@ -7,6 +7,7 @@
  */
 export * as DeferApi from "./DeferApi.ts"
 export * as Import from "./Import.ts"
+export * as ImportBullMq from "./ImportBullMq.ts"
 export * as ImportGraphileWorker from "./ImportGraphileWorker.ts"
 export * as ImportPersistedQueue from "./ImportPersistedQueue.ts"
 export * as ImportPgBoss from "./ImportPgBoss.ts"
