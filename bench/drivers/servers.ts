@@ -70,8 +70,7 @@ const accepts = async (port: number) => {
   for (let attempt = 0; attempt < 500; attempt++) {
     const isOpen = await new Promise<boolean>((resolve) => {
       const socket = connect({ host: "127.0.0.1", port }, () => resolve(true)).on("error", () => resolve(false))
-      socket.on("close", () => undefined)
-      setTimeout(() => socket.destroy(), 5)
+      socket.on("connect", () => socket.destroy())
     })
     if (isOpen) return
     await new Promise((resolve) => setTimeout(resolve, 10))
