@@ -169,6 +169,31 @@ describe.skipIf(isMissing)("an import from BullMQ", () => {
     }).pipe(Effect.provide(app)),
   )
 
+  it.live("leaves a job to a worker that was faster", () =>
+    Effect.gen(function* () {
+      const { add, key, queue, send, wait } = yield* makeQueue
+      yield* wait(yield* add({ to: "a" }))
+      const service = yield* Redis.Redis
+      let claims = 0
+      // It takes the job after it was looked at, and before it is taken for the move.
+      const raced = Redis.Redis.of({
+        ...service,
+        send: <A>(command: string, ...args: ReadonlyArray<string>) =>
+          command === "EVAL" && claims++ === 0
+            ? Effect.andThen(send("RPOPLPUSH", key("wait"), key("active")), service.send<A>(command, ...args))
+            : service.send<A>(command, ...args),
+      })
+      const { left, moved } = yield* Effect.provideService(ImportBullMq.run({ queue, jobs }), Redis.Redis, raced)
+      assert.deepStrictEqual([moved, claims], [0, 1])
+      assert.deepStrictEqual(
+        left.map(({ count, why }) => [count, why]),
+        [[1, "running"]],
+      )
+      assert.deepStrictEqual(yield* records, [])
+      assert.deepStrictEqual(yield* send("LRANGE", key("active"), "0", "-1"), ["1"])
+    }).pipe(Effect.provide(app)),
+  )
+
   it.live("says that there is no such queue", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(ImportBullMq.run({ queue: "nowhere", jobs }))
