@@ -6,7 +6,7 @@ import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as Worker from "@outlive/deferred/Worker"
 import { Deferred, Effect, Exit, Layer, Schema } from "effect"
 import { PersistedQueue } from "effect/persistence"
-import { collect, concurrency, fromFibers, median, Payload, Small, text } from "./small.ts"
+import { concurrency, fromFibers, median, Payload, Small, text } from "./small.ts"
 
 /** Tasks per second of putting in and of running. */
 interface Speed {
@@ -79,14 +79,12 @@ const persistedQueue = Effect.fnUntraced(
   Effect.provide(PersistedQueue.layer.pipe(Layer.provide(PersistedQueue.layerStoreMemory))),
 )
 
-/** Rounds of both, in turn, each without what the other left on the heap; the first warms up and does not count. */
+/** Rounds of both, in turn; the first warms up and does not count. */
 export const speed = Effect.fnUntraced(function* (count: number, rounds: number) {
   const ours: Array<Speed> = []
   const theirs: Array<Speed> = []
   for (let round = 0; round <= rounds; round++) {
-    collect()
     const mine = yield* outlive(count)
-    collect()
     const other = yield* persistedQueue(count)
     if (round === 0) continue
     ours.push(mine)
