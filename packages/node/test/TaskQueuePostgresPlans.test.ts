@@ -267,10 +267,30 @@ describe.skipIf(whyNoServer !== undefined)(`with ${total} records`, () => {
         Effect.sync(() => clock.mockRestore()),
       )
       assert.isBelow(after, before + 2 * walk, `${before} pages before`)
+      // Others with the same list, but without its target, are not led to what they may not claim.
+      const targeted = Array.from({ length: 20 }, (_, index) => record(2_900_000 + index, { target: "t", priority: 8 }))
+      yield* driver.enqueue({ records: targeted, now })
+      const later = performance.now() + 200
+      const future = vi.spyOn(performance, "now").mockReturnValue(later)
+      const { records: mine } = yield* claimSome(driver, "queue", 3)
+      assert.deepStrictEqual(
+        mine.map(({ target }) => target),
+        ["t", "t", "t"],
+      )
+      const others = { queues: [{ name: "queue", limit: 3 }], tasks, targets: [], lease: 60_000, worker: "other", now }
+      const { records: theirs } = yield* Effect.ensuring(
+        driver.claim(others),
+        Effect.sync(() => future.mockRestore()),
+      )
+      assert.deepStrictEqual(
+        theirs.map(({ target }) => target),
+        [undefined, undefined, undefined],
+      )
+      yield* driver.remove({ ids: targeted.map(({ id }) => id) })
       // What comes in before the known heads is found all the same, a moment later.
       yield* driver.enqueue({ records: [record(3_000_000, { priority: 9 })], now })
       let found = false
-      for (let times = 0; !found && times < 400; times++) {
+      for (let times = 0; !found && times < 1000; times++) {
         const { records } = yield* claimSome(driver, "queue", 1)
         found = records.some(({ priority }) => priority === 9)
         yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 1)))

@@ -28,7 +28,7 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
   /** One call, which looks at the queues from the heads that are known. */
   const call = Effect.fnUntraced(function* (params: ClaimParams) {
     const { lease, now, queues, targets, tasks, worker } = params
-    const known = queues.map(({ name }) => heads.of(tasks, name))
+    const known = queues.map(({ name }) => heads.of(params, name))
     const runs = known.flatMap((of, index) => (of ?? []).map((run) => [index + 1, ...run]))
     const takesBack = heads.takesBack()
     const rows = yield* calls.run("claim", text, [
@@ -69,7 +69,7 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
     queues.forEach(({ name }, index) => {
       const at = runQueues.flatMap((queue, run) => (queue === index + 1 ? [run] : []))
       heads.found(
-        tasks,
+        params,
         name,
         at.map((run) => lists.map((values) => values[run]) as unknown as Run),
         known[index] === undefined ? Number(walkedPages[index] ?? 0) : undefined,
@@ -92,7 +92,7 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
     const first = yield* call(params)
     let { nextAt, records } = first
     if (first.short.length > 0) {
-      for (const { name } of first.short) heads.forget(params.tasks, name)
+      for (const { name } of first.short) heads.forget(params, name)
       const second = yield* call({ ...params, queues: first.short })
       records = [...records, ...second.records]
       nextAt = earlier(nextAt, second.nextAt)

@@ -33,17 +33,18 @@ interface Known {
   readonly runs: ReadonlyArray<Run>
 }
 
+/** Who claims, by what decides which records it may. */
+export type Claimer = Pick<ClaimParams, "tasks" | "targets">
+
+const keyOf = ({ targets }: Claimer, queue: string): string =>
+  targets.length === 0 ? queue : JSON.stringify([queue, ...targets])
+
 export interface Heads {
   /** The heads from which a claim may look; `undefined`: it has to walk. */
-  readonly of: (tasks: ClaimParams["tasks"], queue: string) => ReadonlyArray<Run> | undefined
+  readonly of: (by: Claimer, queue: string) => ReadonlyArray<Run> | undefined
   /** What a claim found, and how many pages it walked over for that, if it did. */
-  readonly found: (
-    tasks: ClaimParams["tasks"],
-    queue: string,
-    runs: ReadonlyArray<Run>,
-    pages: number | undefined,
-  ) => void
-  readonly forget: (tasks: ClaimParams["tasks"], queue: string) => void
+  readonly found: (by: Claimer, queue: string, runs: ReadonlyArray<Run>, pages: number | undefined) => void
+  readonly forget: (by: Claimer, queue: string) => void
   /** Whether it is time to look for leases that expired: for that, too, a claim walks. */
   readonly takesBack: () => boolean
   readonly tookBack: (pages: number) => void
@@ -61,22 +62,23 @@ export const makeHeads = (): Heads => {
   const known = new WeakMap<ClaimParams["tasks"], Map<string, Known>>()
   let takeBack: Walk = { at: 0, pages: 0 }
   return {
-    of: (tasks, queue) => {
-      const found = known.get(tasks)?.get(queue)
+    of: (by, queue) => {
+      const found = known.get(by.tasks)?.get(keyOf(by, queue))
       return found === undefined || isOver(found.walk) ? undefined : found.runs
     },
-    found: (tasks, queue, runs, pages) => {
-      let queues = known.get(tasks)
+    found: (by, queue, runs, pages) => {
+      const key = keyOf(by, queue)
+      let queues = known.get(by.tasks)
       if (queues === undefined) {
         queues = new Map()
-        known.set(tasks, queues)
+        known.set(by.tasks, queues)
       }
-      const walk = pages === undefined ? queues.get(queue)?.walk : { at: clock(), pages }
-      if (walk === undefined || walk.pages < negligible) queues.delete(queue)
-      else queues.set(queue, { walk, runs })
+      const walk = pages === undefined ? queues.get(key)?.walk : { at: clock(), pages }
+      if (walk === undefined || walk.pages < negligible) queues.delete(key)
+      else queues.set(key, { walk, runs })
     },
-    forget: (tasks, queue) => {
-      known.get(tasks)?.delete(queue)
+    forget: (by, queue) => {
+      known.get(by.tasks)?.delete(keyOf(by, queue))
     },
     takesBack: () => takeBack.pages < negligible || isOver(takeBack),
     tookBack: (pages) => {
