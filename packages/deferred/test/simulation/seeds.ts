@@ -7,7 +7,7 @@ import { Storm } from "./storm.ts"
 
 const files = 2
 const one = process.env.OUTLIVE_SEED
-const many = Number(process.env.OUTLIVE_SEEDS ?? 2400)
+const many = Number(process.env.OUTLIVE_SEEDS ?? 2000)
 
 /** The storms of one file: every seed that leaves this remainder. */
 export const storms = (remainder: number): void => {
