@@ -95,7 +95,7 @@ export const make = Effect.fnUntraced(function* (
             headers: context.headers,
           })
       const payloadOf = flatMapAtOnce(plain, (text) => codec.decodePayload(version, text))
-      const work = Effect.flatMap(payloadOf as Effect.Effect<unknown, Undecodable>, (decoded) =>
+      const work = flatMapAtOnce(payloadOf as Effect.Effect<unknown, Undecodable>, (decoded) =>
         attempt(decoded, context),
       )
       if (timeout === undefined) return work

@@ -21,6 +21,7 @@ import { Snooze } from "../../TaskFailure.ts"
 import type { TaskHandler } from "../../TaskHandler.ts"
 import type { ClaimedRecord, Settlement, TaskQueue } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
+import { successAtOnce } from "../atOnce.ts"
 import { loadPayload } from "../payloads.ts"
 import { withoutInterrupts } from "../taskCodec.ts"
 import { AttemptContext, type Speaking } from "./attemptContext.ts"
@@ -125,11 +126,12 @@ export const settlementOf = (
     return settlementOfAny(slot, exit)
   }
   // By far the most frequent way, and the shortest.
-  return Effect.matchCauseEffect(slot.known.handler.encodeExit(exit, slot.record, slot.known.codec), {
-    onSuccess: (result) =>
-      Effect.as(logSuccess, { id: slot.record.id, token: slot.record.token, _tag: "Succeed" as const, result }),
-    onFailure: () => settlementOfAny(slot, exit),
-  })
+  const { id, token } = slot.record
+  const encoded = slot.known.handler.encodeExit(exit, slot.record, slot.known.codec)
+  const succeed = (result: string) => Effect.as(logSuccess, { id, token, _tag: "Succeed" as const, result })
+  const known = successAtOnce(encoded)
+  if (known !== undefined) return succeed(known.value)
+  return Effect.matchCauseEffect(encoded, { onSuccess: succeed, onFailure: () => settlementOfAny(slot, exit) })
 }
 
 const logSuccess = Effect.logDebug("task succeeded")
