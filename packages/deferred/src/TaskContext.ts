@@ -69,7 +69,7 @@ export class TaskContext extends Context.Service<
     /**
      * Makes the lease last at least so long from now, for a handler that will block the event loop longer than its
      * worker's heartbeats can stand. Heartbeats extend leases anyway. `false`: the lease is lost, the attempt is about
-     * to be interrupted.
+     * to be interrupted. A queue that does not answer for as long as a lease is a `TaskQueueError`.
      */
     readonly extend: (duration: Duration.Input) => Effect.Effect<boolean, TaskQueueError>
     /**

@@ -314,6 +314,35 @@ describe("Worker", () => {
     }),
   )
 
+  it.effect("does not keep a handler waiting for ever when a queue does not answer it", () =>
+    Effect.gen(function* () {
+      const asked = yield* Latch.make(false)
+      const queue = yield* TaskQueue
+      let calls = 0
+      const silent = TaskQueue.of({
+        ...queue,
+        extend: (params) => (++calls === 1 ? Effect.andThen(asked.open, Effect.never) : queue.extend(params)),
+      })
+      const handler = Effect.fnUntraced(function* (_: unknown, context: TaskContext["Service"]) {
+        const error = yield* Effect.flip(context.extend("1 hour"))
+        return { text: `${error._tag}: ${error.operation}: ${error.message}` }
+      }, Effect.orDie)
+      yield* Layer.build(
+        Worker.layer({ tasks: [Greet], lease: "30 seconds" }).pipe(
+          Layer.provide(Greet.toLayer(handler)),
+          Layer.provide(Layer.succeed(TaskQueue, silent)),
+          Layer.provide(Instance.layerBackend()),
+        ),
+      )
+      const ref = yield* Greet.defer(user)
+      yield* asked.await
+      yield* pass("29 seconds")
+      assert.strictEqual(yield* ref.state, "running")
+      yield* pass("1 second")
+      assert.deepStrictEqual(yield* ref.await, { text: "TaskQueueError: extend: no answer within 30000 ms" })
+    }).pipe(Effect.provide(Layer.fresh(TaskQueueMemory.layer))),
+  )
+
   it.effect("interrupts an attempt whose lease was lost and leaves the record to its new owner", () =>
     Effect.gen(function* () {
       const interrupted = yield* Deferred.make<void>()

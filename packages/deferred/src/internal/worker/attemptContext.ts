@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Stop } from "../../Outcome.ts"
 import type { TaskContext } from "../../TaskContext.ts"
-import type { ClaimedRecord, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
+import { type ClaimedRecord, type TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
 import { Page } from "../notes.ts"
 import { readNote, storeNote } from "../storedText.ts"
@@ -30,6 +30,23 @@ interface Stoppable {
 
 /** What an attempt can ask of the queue; one that no queue gave out keeps its notes to itself. */
 type Queue = Pick<TaskQueue["Service"], "extend"> & Partial<Pick<TaskQueue["Service"], "progress" | "codec">>
+
+/**
+ * A call that is not answered at all (a connection that was cut without a word) must not hold a handler up for ever: the
+ * worker's heartbeats keep its lease meanwhile.
+ */
+const withinLease = <A>(
+  { leaseUntil, startedAt }: ClaimedRecord,
+  operation: string,
+  call: Effect.Effect<A, TaskQueueError>,
+) => {
+  const duration = leaseUntil - startedAt
+  return Effect.timeoutOrElse(call, {
+    duration,
+    orElse: () =>
+      Effect.fail(new TaskQueueError({ operation, message: `no answer within ${duration} ms`, isRetryable: true })),
+  })
+}
 
 /** Made for every attempt and looked at by few: what costs something is made when it is asked for. */
 export class AttemptContext implements Attempt {
@@ -90,7 +107,11 @@ export class AttemptContext implements Attempt {
         const now = clock.currentTimeMillisUnsafe()
         const until = now + Duration.toMillis(Duration.fromInputUnsafe(duration))
         return Effect.map(
-          taskQueue.extend({ leases: [{ id: record.id, token: record.token }], until, now }),
+          withinLease(
+            record,
+            "extend",
+            taskQueue.extend({ leases: [{ id: record.id, token: record.token }], until, now }),
+          ),
           ([outcome]) => outcome !== "LeaseLost",
         )
       })
@@ -124,7 +145,8 @@ export class AttemptContext implements Attempt {
     slot.progress = undefined
     return Effect.clockWith((clock) => {
       const updates = [{ id: record.id, token: record.token, progress }]
-      return Effect.flatMap(note({ updates, now: clock.currentTimeMillisUnsafe() }), ([outcome]) => {
+      const noted = withinLease(record, "progress", note({ updates, now: clock.currentTimeMillisUnsafe() }))
+      return Effect.flatMap(noted, ([outcome]) => {
         if (outcome === "Recorded") return Effect.void
         slot.stop ??= "leaseLost"
         return Effect.interrupt
