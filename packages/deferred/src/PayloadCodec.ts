@@ -2,8 +2,8 @@
  * What becomes of payloads, results and notes between a program and its queue: compressed, encrypted, whatever stages are given.
  *
  * It is provided to the layer of the queue, as a `PayloadStore` is: then all that goes through that queue is coded, by
- * whoever it is deferred, and read again by whoever has the queue. Who has records without their queue (a `PushHandler`,
- * `Task.payloadOf`) takes the codec of its own context.
+ * whoever it is deferred, and read again by whoever has the queue. Who has a queue without one, or records without their
+ * queue (a `PushHandler`, `Task.payloadOf`), takes the codec of its own context.
  *
  * Covered are payloads, results (the typed successes and errors of records that are kept) and notes (`TaskNotes`). Not covered, and readable
  * for whoever reads the database: names, queues, unique keys, headers, progress, and of failures the tag and the message

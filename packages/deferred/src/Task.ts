@@ -26,7 +26,7 @@ import { toMillis } from "./internal/millis.ts"
 import { loadPayload } from "./internal/payloads.ts"
 import { runBackground } from "./internal/runBackground.ts"
 import { runInline } from "./internal/runInline.ts"
-import { codecHere, readPayload } from "./internal/storedText.ts"
+import { codecHere, queueHere, readPayload } from "./internal/storedText.ts"
 import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
 import { makeRef } from "./internal/taskRef.ts"
 import type { PayloadMissing, RetryRule, RetryRules, Undecodable } from "./Outcome.ts"
@@ -36,7 +36,7 @@ import type { TaskFailure } from "./TaskFailure.ts"
 import * as TaskGroup from "./TaskGroup.ts"
 import * as TaskHandler from "./TaskHandler.ts"
 import type { TaskId } from "./TaskId.ts"
-import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
+import type { TaskQueue, TaskQueueError } from "./TaskQueue.ts"
 import type { TaskRecord, Unique } from "./TaskRecord.ts"
 import type { TaskRef } from "./TaskRef.ts"
 import type * as TaskThread from "./TaskThread.ts"
@@ -336,7 +336,7 @@ export const make = <
       inputs: Iterable<unknown>,
       deferOptions?: DeferOptions | ((payload: unknown, index: number) => DeferOptions),
     ) => deferAll(task, inputs, typeof deferOptions === "function" ? deferOptions : () => deferOptions ?? {}),
-    ref: (id: TaskId) => Effect.map(TaskQueue, (queue) => makeRef(queue, task, id)),
+    ref: (id: TaskId) => Effect.map(queueHere, (queue) => makeRef(queue, task, id)),
     toLayer: (handler: Handler) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
     payloadOf: (record: StoredPayload) =>
       codecHere.pipe(
@@ -345,7 +345,7 @@ export const make = <
       ),
     loadPayload: (record: StoredPayload & Pick<TaskRecord, "payloadRef">) =>
       Effect.gen(function* () {
-        const queue = yield* TaskQueue
+        const queue = yield* queueHere
         const text = yield* readPayload(queue.codec, yield* loadPayload(queue, record), record)
         return yield* codec.decodePayload(record.version, text)
       }),

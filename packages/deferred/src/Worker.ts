@@ -11,10 +11,11 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { toMillis } from "./internal/millis.ts"
+import { queueHere } from "./internal/storedText.ts"
 import { type Drained, makeCrew } from "./internal/worker/crew.ts"
 import type * as Task from "./Task.ts"
 import { isTaskGroup, type TaskGroup } from "./TaskGroup.ts"
-import { TaskQueue, TaskQueueError } from "./TaskQueue.ts"
+import { type TaskQueue, TaskQueueError } from "./TaskQueue.ts"
 import type { WorkerInfo } from "./WorkerInfo.ts"
 
 /**
@@ -141,7 +142,7 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
     if (invalid !== undefined) return yield* Effect.die(invalid)
     yield* Instance.requireBackend
     const instance = yield* Instance.Instance
-    const queue = yield* TaskQueue
+    const queue = yield* queueHere
     if (!queue.capabilities.claims) return yield* Effect.fail(nothingToClaim(queue.name))
     const crew = yield* makeCrew(queue, {
       ...options,

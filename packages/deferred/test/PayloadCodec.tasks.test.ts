@@ -643,6 +643,52 @@ describe("schedules in a queue with a codec", () => {
   )
 })
 
+describe("a codec beside a queue that has none", () => {
+  /** Built where there is no codec. */
+  const bare = Layer.effectContext(
+    Effect.flatMap(Layer.build(TestTasks.layerQueue), (built) =>
+      Effect.succeed(Context.add(built, TaskQueue, { ...Context.get(built, TaskQueue), codec: undefined })),
+    ),
+  )
+
+  it.effect("is that of all who have both", () =>
+    Effect.gen(function* () {
+      const ref = yield* Charge.defer({ card, what: "pay" })
+      const record = yield* ref.record
+      assert.include(record.payload, "aes-256-gcm:k1")
+      assert.deepStrictEqual(yield* ref.await, { receipt: `for ${card}` })
+      assert.deepStrictEqual(yield* (yield* Charge.ref(ref.id)).await, { receipt: `for ${card}` })
+      assert.include((yield* ref.record).result, "aes-256-gcm:k1")
+      assert.strictEqual((yield* Charge.loadPayload(record)).card, card)
+      yield* Charge.defer({ card, what: "pay" }, { queue: "pulled" })
+      const { leases } = yield* PullQueue.lease({ tasks: [Charge], queue: "pulled", duration: "1 minute" })
+      assert.strictEqual(leases[0]?.payload.card, card)
+    }).pipe(
+      Effect.provide(
+        Worker.layer({ tasks: [Charge] }).pipe(
+          Layer.provide([handled, Instance.layerBackend()]),
+          Layer.provideMerge(Layer.merge(Layer.fresh(TaskQueueMemory.layer), encrypted([key]))),
+        ),
+      ),
+    ),
+  )
+
+  it.effect("is that of its tests", () =>
+    Effect.gen(function* () {
+      yield* Charge.defer({ card, what: "pay" })
+      assert.deepStrictEqual((yield* TestTasks.drain()).counts, { Succeed: 1 })
+      assert.strictEqual((yield* TestTasks.deferred(Charge, { states: "all" }))[0]?.payload.card, card)
+    }).pipe(
+      Effect.provide(
+        TestTasks.layer({ tasks: [Charge], queue: bare }).pipe(
+          Layer.provide(handled),
+          Layer.provideMerge(Layer.orDie(encrypted([key]))),
+        ),
+      ),
+    ),
+  )
+})
+
 describe("TaskQueueMemory with a codec", () => {
   it.effect("has it from where its layer is built, and not from who defers", () =>
     Effect.gen(function* () {

@@ -23,12 +23,12 @@ import {
 import { type QueueDefault, QueueDefaults } from "../QueueDefaults.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type * as Task from "../Task.ts"
-import { type EnqueueOutcome, TaskQueue, type TaskQueueError } from "../TaskQueue.ts"
+import type { EnqueueOutcome, TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { NewRecord, Unique, UniqueWhile } from "../TaskRecord.ts"
 import { flatMapAtOnce, successAtOnce } from "./atOnce.ts"
 import { toMillis } from "./millis.ts"
 import { discard, storeApart, tooLarge } from "./payloads.ts"
-import { storePayload } from "./storedText.ts"
+import { queueIn, storePayload } from "./storedText.ts"
 import { makeRef } from "./taskRef.ts"
 
 export const defer = (task: Task.Any, input: unknown, options: DeferOptions) =>
@@ -104,7 +104,7 @@ const deferrerOf = (context: Context.Context<TaskQueue>, task: Task.Any): Deferr
   const random = Context.get(context, Random.Random)
   return {
     task,
-    queue: Context.get(context, TaskQueue),
+    queue: queueIn(context),
     now: Context.get(context, Clock.Clock).currentTimeMillisUnsafe(),
     maxDelay: Duration.toMillis(maxDelay),
     payloadLimit,

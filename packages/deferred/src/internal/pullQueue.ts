@@ -13,27 +13,21 @@ import type * as Task from "../Task.ts"
 import { Snooze } from "../TaskFailure.ts"
 import { isTaskGroup, type TaskGroup } from "../TaskGroup.ts"
 import { InvalidLease } from "../TaskLease.ts"
-import {
-  type ClaimedRecord,
-  type Settlement,
-  type SettleOutcome,
-  TaskQueue,
-  type TaskQueueError,
-} from "../TaskQueue.ts"
+import type { ClaimedRecord, Settlement, SettleOutcome, TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import { loadPayload } from "./payloads.ts"
-import { readPayload } from "./storedText.ts"
+import { queueHere, readPayload } from "./storedText.ts"
 import { type AnyLease, checkedDuration, makeLease, settlementOfFailure, tellEnded } from "./taskLease.ts"
 
 type Options = LeaseOptions<ReadonlyArray<Task.Any | TaskGroup<ReadonlyArray<Task.Any>>>>
 
 export const lease = Effect.fnUntraced(function* (options: Options) {
   const checked = yield* check(options)
-  const queue = yield* TaskQueue
+  const queue = yield* queueHere
   return yield* Effect.uninterruptibleMask((restore) => leaseFrom(queue, checked, restore))
 })
 
 export const leaseScoped = Effect.fnUntraced(function* (options: Options) {
-  const queue = yield* TaskQueue
+  const queue = yield* queueHere
   return yield* Effect.acquireRelease(lease(options), ({ leases }) => giveBack(queue, leases), { interruptible: true })
 })
 

@@ -96,6 +96,21 @@ export const readNote = (
       })
 }
 
+/**
+ * The queue of a context, with the codec there if it has none of its own: one that was provided beside the queue, and not
+ * to it, is not left out in silence.
+ */
+export const queueIn = (context: Context.Context<TaskQueue>): TaskQueue["Service"] => {
+  const queue = Context.get(context, TaskQueue)
+  if (queue.codec !== undefined) return queue
+  const codec = Context.get(context, PayloadCodec)
+  return codec === undefined ? queue : { ...queue, codec }
+}
+
+export const queueHere: Effect.Effect<TaskQueue["Service"], never, TaskQueue> = Effect.contextWith(
+  (context: Context.Context<TaskQueue>) => Effect.succeed(queueIn(context)),
+)
+
 /** For who has a record and maybe not its queue: the codec of the context, else that of the queue in it. */
 export const codecHere: Effect.Effect<MaybeCodec> = Effect.contextWith((context: Context.Context<never>) => {
   const own = Context.get(context, PayloadCodec)

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import { queueHere } from "../internal/storedText.ts"
 import type { PayloadMissing, Undecodable } from "../Outcome.ts"
 import type * as Task from "../Task.ts"
 import type { TaskGroup } from "../TaskGroup.ts"
@@ -224,7 +225,7 @@ export const layer = <
   Layer.effect(
     TestTasks,
     Effect.gen(function* () {
-      const queue = yield* TaskQueue.TaskQueue
+      const queue = yield* queueHere
       const runner = yield* makeRunner(queue, yield* TestTaskQueue, options)
       return {
         runNext: Effect.clockWith((clock) =>
