@@ -37,6 +37,8 @@ export interface Notes {
   readonly get: (key: string) => Effect.Effect<unknown, Undecodable>
   /** Kept with the record when it returns. An attempt that has lost its lease is interrupted instead. */
   readonly set: (key: string, value: unknown) => Effect.Effect<void, TaskQueueError>
+  /** Characters of all others as JSON, as they are kept. */
+  readonly sizeBeside: (key: string) => Effect.Effect<number>
 }
 
 /**

@@ -15,11 +15,11 @@ import * as Schema from "effect/Schema"
 import { TaskContext } from "./TaskContext.ts"
 import type { TaskQueueError } from "./TaskQueue.ts"
 
-/** Characters of one note as JSON text. */
+/** Characters of all notes of a record as JSON texts: each is written with all others. */
 const mostCharacters = 65_536
 
 /**
- * A note is too large to be kept with a record: keep it where large things are, and a reference to it here.
+ * A note is too large to be kept with a record, by itself or beside the others: keep it where large things are, and a reference to it here.
  *
  * @since 0.1.0
  */
@@ -29,7 +29,7 @@ export class NoteTooLarge extends Schema.TaggedError<NoteTooLarge>()("NoteTooLar
   limit: Schema.Finite,
 }) {
   override get message() {
-    return `the note ${this.note} has ${this.size} characters, more than the limit of ${this.limit}`
+    return `with the note ${this.note} the notes of the record have ${this.size} characters, more than the limit of ${this.limit}`
   }
 }
 
@@ -45,7 +45,7 @@ const write = <S extends Schema.Top>(
     const { notes } = yield* TaskContext
     const encoded = yield* Schema.encodeUnknownEffect(Schema.toCodecJson(schema))(value)
     const json = encoded === undefined ? null : encoded
-    const size = JSON.stringify(json).length
+    const size = JSON.stringify(json).length + (yield* notes.sizeBeside(key))
     if (size > mostCharacters) return yield* new NoteTooLarge({ note: key, size, limit: mostCharacters })
     yield* notes.set(key, json)
   })

@@ -198,6 +198,28 @@ describe("TaskNotes.step", () => {
     }),
   )
 
+  it.effect("refuses a note for which there is no room beside the others, and lets one take its own place", () =>
+    Effect.gen(function* () {
+      const cursor = TaskNotes.checkpoint(Schema.String)
+      const half = "x".repeat(40_000)
+      const handler = Order.toLayer(() =>
+        noted(
+          Effect.gen(function* () {
+            yield* cursor.set(half)
+            yield* cursor.set(half)
+            const refused = yield* Effect.flip(TaskNotes.step("also", Schema.String, Effect.succeed(half)))
+            assert.strictEqual(Option.getOrUndefined(yield* cursor.get), half)
+            return refused.message
+          }),
+        ),
+      )
+      assert.strictEqual(
+        yield* Effect.provide(Order.run({ id: 1 }), handler),
+        "with the note step also the notes of the record have 80004 characters, more than the limit of 65536",
+      )
+    }),
+  )
+
   it.effect("runs without a queue, and in the background over all attempts of a thread", () => {
     let runs = 0
     const handle: Handle = (_, { attempt }) =>

@@ -45,6 +45,12 @@ export class Page {
             return write(this.text)
           }),
         ),
+      sizeBeside: (key) =>
+        Effect.sync(() => {
+          let size = 0
+          for (const [other, value] of this.notes) if (other !== key) size += JSON.stringify(value).length
+          return size
+        }),
     }
   }
 

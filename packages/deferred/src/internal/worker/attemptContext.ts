@@ -124,6 +124,7 @@ export class AttemptContext implements Attempt {
     const { codec } = this.taskQueue
     const kept = this.page.notesOf((text) => this.write(text))
     return {
+      ...kept,
       get: (key) => Effect.flatMap(kept.get(key), (found) => readNote(codec, key, found, record)),
       set: (key, value) => Effect.flatMap(storeNote(codec, key, value, record), (stored) => kept.set(key, stored)),
     }
