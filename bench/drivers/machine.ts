@@ -4,7 +4,12 @@ import { availableParallelism, cpus, loadavg, tmpdir } from "node:os"
 import { join } from "node:path"
 import { now } from "./contender.ts"
 
-export const median = (numbers: ReadonlyArray<number>): number => percentile(numbers, 0.5)
+export const median = (numbers: ReadonlyArray<number>): number => {
+  const sorted = [...numbers].sort((left, right) => left - right)
+  const middle = sorted.length / 2
+  // Of two in the middle, what is between them.
+  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
+}
 
 export const percentile = (numbers: ReadonlyArray<number>, share: number): number => {
   const sorted = [...numbers].sort((left, right) => left - right)
