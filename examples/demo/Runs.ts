@@ -9,7 +9,7 @@ import * as BackgroundThread from "@outlive/core/BackgroundThread"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import type { TaskRef } from "@outlive/deferred/TaskRef"
-import { Clock, Context, Effect, FileSystem, Layer, Option, Random, Schema, Stream } from "effect"
+import { Clock, Context, Effect, Fiber, FileSystem, Layer, Option, Random, Schema, Stream } from "effect"
 import { IndexDocument } from "./IndexDocument.ts"
 import { Report, Tally } from "./Report.ts"
 import { forget, load, type Run, save, unfinished } from "./RunFile.ts"
@@ -163,7 +163,8 @@ const index = Effect.fnUntraced(function* (home: string, live: Live) {
   const queue = yield* TaskQueue.TaskQueue
   const begun = yield* Clock.currentTimeMillis
   const stillHere = Effect.flatMap(Clock.currentTimeMillis, (seen) => save(home, { ...live.run, seen }))
-  yield* Effect.forkScoped(Effect.forever(Effect.delay(stillHere, "1 second")))
+  // A write that has begun is waited for: one that was left alone could come after the last word on this run.
+  const saying = yield* Effect.forkScoped(Effect.forever(Effect.delay(Effect.uninterruptible(stillHere), "1 second")))
 
   const known = new Set<TaskId>()
   const followed = (batch: ReadonlyArray<Deferred>) =>
@@ -194,6 +195,7 @@ const index = Effect.fnUntraced(function* (home: string, live: Live) {
   yield* Stream.runDrain(
     Stream.mapEffect(files, (file) => outcomeOf(tally, file), { concurrency: "unbounded", unordered: true }),
   )
+  yield* Fiber.interrupt(saying)
   if (tally.ended === 0) {
     yield* forget(home, run.runId)
     return yield* new BadFolder({ message: `there are no files in ${run.folder}` })
