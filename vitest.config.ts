@@ -4,5 +4,7 @@ export default defineConfig({
   test: {
     include: ["packages/*/test/**/*.test.ts", "examples/**/*.test.ts", "scripts/**/*.test.ts"],
     testTimeout: 30_000,
+    // The default leaves one processor out, which is half of a machine with two.
+    maxWorkers: "100%",
   },
 })
