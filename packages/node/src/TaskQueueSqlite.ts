@@ -5,7 +5,8 @@
  * have the lock are waited for, without blocking the event loop: "database is locked" is never an error here.
  *
  * A call that is interrupted before its turn is withdrawn; after that it is done. Times are those that calls are given;
- * other processes' changes are looked for every 20 milliseconds by the `Clock` of the layer, while somebody subscribes.
+ * other processes' changes are looked for by the `Clock` of the layer while somebody subscribes: every 20 milliseconds, and
+ * every 5 for a second after one.
  *
  * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
  * calls run on the event loop of the process, a few milliseconds a turn: a call that takes longer goes on in the next turns,

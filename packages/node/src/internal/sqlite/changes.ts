@@ -15,6 +15,8 @@ export interface Changes {
 
 /** How late another process's change is noticed at the most. One look costs a few microseconds and reads no page. */
 const lookEvery = "20 millis"
+/** And for a second after one, when more are to be expected: an idle process should not be woken as often. */
+const lookAgain = { every: "5 millis", times: 200 } as const
 
 /** `version` gives a number that changes when another connection has committed. */
 export const makeChanges = Effect.fnUntraced(function* (
@@ -24,18 +26,23 @@ export const makeChanges = Effect.fnUntraced(function* (
   const watched = yield* Latch.make(false)
   let subscribers = 0
   let seen: number | undefined
+  let again = 0
 
   const look = () => {
     const now = version()
-    if (now === undefined || now === seen) return
+    if (now === undefined || now === seen) {
+      again = Math.max(0, again - 1)
+      return
+    }
     seen = now
+    again = lookAgain.times
     hub.tell(() => ({ _tag: "Elsewhere" }))
   }
   yield* Effect.forkScoped(
     Effect.gen(function* () {
       while (true) {
         yield* watched.await
-        yield* Effect.sleep(lookEvery)
+        yield* Effect.sleep(again > 0 ? lookAgain.every : lookEvery)
         look()
       }
     }),
