@@ -174,7 +174,7 @@ export type CancelOutcome = "Cancelled" | "Requested" | "TooLate" | "NotFound"
 export type RedriveOutcome = "Redriven" | "NotDead" | "NotFound"
 
 /** `Running`: a running record is cancelled first. @since 0.1.0 */
-export type RemoveOutcome = "Removed" | "Running" | "NotFound"
+export type RemoveOutcome = "Removed" | "Running" | "NotDead" | "NotFound"
 
 /** Which records; what is left out does not matter. @since 0.1.0 */
 export interface Filter {
@@ -294,9 +294,13 @@ export interface Driver {
     readonly ids: ReadonlyArray<TaskId>
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<RedriveOutcome>, TaskQueueError>
-  /** Deletes records that are not running. The name of one that had not ended is free at once. */
+  /**
+   * Deletes records that are not running, or those alone that are dead: what is not is `NotDead` then. The name of one that
+   * had not ended is free at once.
+   */
   readonly remove: (params: {
     readonly ids: ReadonlyArray<TaskId>
+    readonly only?: "dead" | undefined
   }) => Effect.Effect<ReadonlyArray<RemoveOutcome>, TaskQueueError>
   /** Deletes what waits in a queue (not running, not ended); how many. */
   readonly purge: (params: { readonly queue: string }) => Effect.Effect<number, TaskQueueError>

@@ -41,7 +41,7 @@ export const make: Effect.Effect<TaskQueue.Driver> = Effect.sync(() => {
     progress: ({ updates }) => memory.call(() => updates.map((update) => memory.progress(update))),
     cancel: ({ ids, now, reason }) => memory.call(() => ids.map((id) => memory.cancel(id, reason, now))),
     redrive: ({ ids, now }) => memory.call(() => ids.map((id) => memory.redrive(id, now))),
-    remove: ({ ids }) => memory.call(() => ids.map((id) => memory.remove(id))),
+    remove: ({ ids, only }) => memory.call(() => ids.map((id) => memory.remove(id, only))),
     purge: ({ queue }) => memory.call(() => memory.purge(queue)),
     get: ({ ids, now }) => memory.call(() => ids.map((id) => memory.get(id, now))),
     ledger: ({ ids }) => memory.call(() => ids.map((id) => memory.ledger(id))),

@@ -482,6 +482,23 @@ describe("DeadLetters.remove", () => {
   )
 })
 
+describe("DeadLetters.remove beside somebody who redrives", () => {
+  it.effect("leaves what was redriven since it was found", () =>
+    Effect.gen(function* () {
+      const { mail, letter } = yield* three
+      const queue = yield* TaskQueue
+      const late = TaskQueue.of({
+        ...queue,
+        remove: (params) => Effect.andThen(queue.redrive({ ids: [mail], now: 3 * hour }), queue.remove(params)),
+      })
+      const removed = DeadLetters.remove({ queue: "mail" }).pipe(Effect.provideService(TaskQueue, late))
+      assert.deepStrictEqual(yield* removed, { removed: 1, notDead: [mail], notFound: [] })
+      assert.strictEqual(yield* stateOf(mail), "ready")
+      assert.isUndefined(yield* stateOf(letter))
+    }).pipe(Effect.provide(memory)),
+  )
+})
+
 describe("DeadLetters.prune", () => {
   it.effect("deletes what has been dead for longer, and counts only dead letters", () =>
     Effect.gen(function* () {

@@ -127,7 +127,7 @@ export const make = Effect.fnUntraced(function* (
     counts: look.counts,
     statistics: ({ now, queue }) => look.statistics(queue, now),
     cancel: ({ ids, now }) => manage.cancel(ids, now),
-    remove: ({ ids }) => Effect.flatMap(Clock.currentTimeMillis, (now) => manage.remove(ids, now)),
+    remove: ({ ids, only }) => Effect.flatMap(Clock.currentTimeMillis, (now) => manage.remove(ids, now, only)),
     purge: ({ queue }) => manage.purge(queue),
     limits: ({ queue }) => manage.limits(queue),
     configure: ({ limits, queue }) => manage.configure(queue, limits),

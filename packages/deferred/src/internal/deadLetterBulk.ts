@@ -42,19 +42,15 @@ export const redriveSome =
       ),
     )
 
-/** The queue would delete whatever does not run: only what is dead is given to it. */
-export const removeSome = (queue: TaskQueue["Service"]): Apply<TaskQueueError> =>
-  Effect.fnUntraced(function* (ids) {
-    const now = yield* Clock.currentTimeMillis
-    const found = yield* queue.get({ ids, now })
-    const dead = ids.filter((_, index) => found[index]?.state === "dead")
-    const outcomes = dead.length === 0 ? [] : yield* queue.remove({ ids: dead })
-    const removed = new Map(dead.map((id, index) => [id, outcomes[index]]))
-    return ids.map((id, index): Done => {
-      if (found[index] === undefined || removed.get(id) === "NotFound") return "NotFound"
-      return removed.get(id) === "Removed" ? "Done" : "NotDead"
-    })
-  })
+export const removeSome =
+  (queue: TaskQueue["Service"]): Apply<TaskQueueError> =>
+  (ids) =>
+    Effect.map(queue.remove({ ids, only: "dead" }), (outcomes) =>
+      outcomes.map((outcome): Done => {
+        if (outcome === "Removed") return "Done"
+        return outcome === "NotFound" ? "NotFound" : "NotDead"
+      }),
+    )
 
 /** What one call did to one record. */
 type Done = "Done" | "NotDead" | "NotFound"

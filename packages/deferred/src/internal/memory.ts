@@ -224,9 +224,10 @@ export class Memory {
     return "Redriven"
   }
 
-  remove(id: TaskId): TaskQueue.RemoveOutcome {
+  remove(id: TaskId, only: "dead" | undefined): TaskQueue.RemoveOutcome {
     const record = this.records.get(id)
     if (record === undefined) return "NotFound"
+    if (only === "dead" && record.phase !== "dead") return "NotDead"
     if (record.phase === "running") return "Running"
     this.forget(record)
     return "Removed"

@@ -161,6 +161,28 @@ export const ends: Chapter = {
       }),
     )
     test(
+      "removes what is dead and nothing else, when told so",
+      Effect.gen(function* () {
+        const queue = yield* TaskQueue
+        const dead = yield* insert({ priority: 3 })
+        yield* bury(yield* claimOne(0), 0)
+        const ended = yield* insert({ priority: 2 })
+        yield* succeed(yield* claimOne(0), 0)
+        const running = yield* insert({ priority: 1 })
+        yield* claimOne(0)
+        const waiting = yield* insert()
+        const unknown = queue.nextId(0, Math.random)
+        const ids = [dead, ended, running, waiting, unknown]
+        const outcomes = yield* queue.remove({ ids, only: "dead" })
+        assert.deepStrictEqual(outcomes, ["Removed", "NotDead", "NotDead", "NotDead", "NotFound"])
+        const left = yield* queue.get({ ids, now: 0 })
+        assert.deepStrictEqual(
+          left.map((record) => record?.state),
+          [undefined, "succeeded", "running", "ready", undefined],
+        )
+      }),
+    )
+    test(
       "purges what waits in one queue, and nothing else",
       Effect.gen(function* () {
         const queue = yield* TaskQueue

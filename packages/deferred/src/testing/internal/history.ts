@@ -92,7 +92,7 @@ export const Step = Schema.Union([
   ...times(2, Schema.TaggedStruct("Cancel", { ids: some(Id) })),
   ...times(2, Schema.TaggedStruct("Redrive", { ids: some(Id) })),
   ...times(2, Configure),
-  Schema.TaggedStruct("Remove", { ids: some(Id) }),
+  Schema.TaggedStruct("Remove", { ids: some(Id), only: Schema.Literals(["dead", "any"]) }),
   Schema.TaggedStruct("Purge", { queue: Queue }),
   Schema.TaggedStruct("Prune", { deadBefore: Schema.Literals([-1000, -20, 1]) }),
 ])

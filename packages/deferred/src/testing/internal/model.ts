@@ -331,10 +331,11 @@ const forget = (model: Model, record: ModelRecord): Model => {
   return { ...drop(model, record.id), names: model.names.filter((name) => !isFreed(name)) }
 }
 
-export const remove = (model: Model, ids: ReadonlyArray<TaskId>) =>
+export const remove = (model: Model, ids: ReadonlyArray<TaskId>, only: "dead" | undefined) =>
   each(model, ids, (model, id): Said<TaskQueue.RemoveOutcome> => {
     const record = find(model, id)
     if (record === undefined) return [model, "NotFound"]
+    if (only === "dead" && record.state !== "dead") return [model, "NotDead"]
     return isRunning(record) ? [model, "Running"] : [forget(model, record), "Removed"]
   })
 

@@ -143,7 +143,8 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
       }
       case "Remove": {
         const ids = step.ids.map(History.idOf)
-        return same(queue.remove({ ids }), Model.remove(model, ids))
+        const only = step.only === "dead" ? step.only : undefined
+        return same(queue.remove({ ids, only }), Model.remove(model, ids, only))
       }
       case "Purge":
         return same(queue.purge(step), Model.purge(model, step.queue))

@@ -64,12 +64,15 @@ export const makeManage = (call: Call, look: ReturnType<typeof makeLook>) => {
   const remove = Effect.fnUntraced(function* (
     ids: ReadonlyArray<TaskId>,
     now: number,
+    only: "dead" | undefined,
   ): Effect.fn.Return<ReadonlyArray<RemoveOutcome>, TaskQueueError> {
     const found = yield* locateAll("remove", ids)
     return yield* Effect.forEach(
       found,
       (each) => {
         if (each === undefined) return Effect.succeed("NotFound" as const)
+        // Dead letters are kept at the endpoint: what is here is none.
+        if (only === "dead") return Effect.succeed("NotDead" as const)
         if (isRunning(each, now)) return Effect.succeed("Running" as const)
         return Effect.map(deleteTask("remove", each.path), (deleted) => (deleted ? "Removed" : "NotFound"))
       },

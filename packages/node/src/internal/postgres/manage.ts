@@ -37,9 +37,9 @@ export const makeManage = (
       yield* calls.publish(changesOf({ waiting }))
       return outcomes as ReadonlyArray<RedriveOutcome>
     }),
-    remove: Effect.fnUntraced(function* ({ ids }) {
+    remove: Effect.fnUntraced(function* ({ ids, only }) {
       if (ids.length === 0) return []
-      const [outcomes] = yield* calls.one("remove", `SELECT ${schema}.remove($1)`, [uuids(ids)])
+      const [outcomes] = yield* calls.one("remove", `SELECT ${schema}.remove($1, $2)`, [uuids(ids), only === "dead"])
       return outcomes as ReadonlyArray<RemoveOutcome>
     }),
     purge: ({ queue }) =>

@@ -78,7 +78,7 @@ END`,
   }),
   plpgsql({
     name: `${schema}.remove`,
-    parameters: ["p_id uuid[]"],
+    parameters: ["p_id uuid[]", "p_only_dead boolean"],
     returns: "text[]",
     body: `DECLARE
   g record;
@@ -89,6 +89,8 @@ BEGIN
     SELECT * INTO r FROM ${schema}.records WHERE id = g.id FOR UPDATE;
     IF NOT FOUND THEN
       outcomes[g.ord] := 'NotFound';
+    ELSIF p_only_dead AND r.state <> 4 THEN
+      outcomes[g.ord] := 'NotDead';
     ELSIF r.state = 1 THEN
       outcomes[g.ord] := 'Running';
     ELSE

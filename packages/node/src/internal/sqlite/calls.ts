@@ -88,7 +88,7 @@ export const makeCalls = (
     progress: ({ updates }) => commits.write("progress", () => atOnce(() => progress.noteAll(updates))),
     cancel: ({ ids, now, reason }) => commits.write("cancel", () => atOnce(() => cancel(ids, reason, now))),
     redrive: ({ ids, now }) => commits.write("redrive", () => atOnce(() => redrive(ids, now))),
-    remove: ({ ids }) => commits.write("remove", () => atOnce(() => remove(ids))),
+    remove: ({ ids, only }) => commits.write("remove", () => atOnce(() => remove(ids, only))),
     purge: ({ queue }) => commits.write("purge", () => purge(queue)),
     get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
     ledger: ({ ids }) => commits.read("ledger", () => snapshot(() => readLedger(ids))),

@@ -18,21 +18,25 @@ interface Going extends Attempted {
 export const makeRemove = (
   db: DatabaseSync,
   ledger: Ledger,
-): ((ids: ReadonlyArray<TaskId>) => ReadonlyArray<RemoveOutcome>) => {
-  const remove = db.prepare(
-    "DELETE FROM outlive_records WHERE id = ? AND state <> 1 RETURNING seq, id, token, state, queue, name",
-  )
+): ((ids: ReadonlyArray<TaskId>, only: "dead" | undefined) => ReadonlyArray<RemoveOutcome>) => {
+  const removing = (which: string) =>
+    db.prepare(`DELETE FROM outlive_records WHERE id = ? AND ${which} RETURNING seq, id, token, state, queue, name`)
+  const any = removing(`state <> ${State.running}`)
+  const dead = removing(`state = ${State.dead}`)
   const exists = db.prepare("SELECT 1 FROM outlive_records WHERE id = ?")
   const free = db.prepare("DELETE FROM outlive_names WHERE queue = ? AND name = ? AND id = ? AND until IS NULL")
-  return (ids) =>
-    ids.map((id) => {
+  return (ids, only) => {
+    const remove = only === "dead" ? dead : any
+    const refused = only === "dead" ? "NotDead" : "Running"
+    return ids.map((id) => {
       const row = remove.get(id) as Going | undefined
-      if (row === undefined) return exists.get(id) === undefined ? "NotFound" : "Running"
+      if (row === undefined) return exists.get(id) === undefined ? "NotFound" : refused
       ledger.forget(row)
       // The name of one that has ended stays taken until its tombstone is over.
       if (row.state === State.waiting && row.name !== null) free.run(row.queue, row.name, id)
       return "Removed"
     })
+  }
 }
 
 /** Records that one step deletes. */
