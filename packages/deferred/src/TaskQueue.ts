@@ -294,10 +294,7 @@ export interface Driver {
     readonly ids: ReadonlyArray<TaskId>
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<RedriveOutcome>, TaskQueueError>
-  /**
-   * Deletes records that are not running, or those alone that are dead: what is not is `NotDead` then. The name of one that
-   * had not ended is free at once.
-   */
+  /** Deletes what does not run, or only what is dead, at one look. The name of one that had not ended is free at once. */
   readonly remove: (params: {
     readonly ids: ReadonlyArray<TaskId>
     readonly only?: "dead" | undefined
