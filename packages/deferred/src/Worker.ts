@@ -34,7 +34,8 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<Readon
   readonly lease?: Duration.Input | undefined
   /**
    * The longest it waits before it looks again without a hint, or a time that the queue named. Default 10 seconds where
-   * the driver tells of changes (`capabilities.listens`), else 1 second.
+   * the driver tells of changes (`capabilities.listens`), else 1 second, which it comes to by doubling from 25 milliseconds
+   * after each claim that found something.
    */
   readonly pollInterval?: Duration.Input | undefined
   /**

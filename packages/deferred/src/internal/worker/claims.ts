@@ -39,8 +39,10 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   readonly params: Omit<ClaimParams, "queues" | "now">
   readonly prefetch: number
   readonly answers: Answers
-  /** Milliseconds. */
+  /** Milliseconds: the longest pause between two looks ... */
   readonly pollInterval: number
+  /** ... and the shortest, after a look that found something: each that finds nothing doubles it. */
+  readonly pollSoonest: number
   /** Takes what was claimed: fills slots from the buffers. */
   readonly dispatch: (lane: Lane) => void
 }): Effect.fn.Return<Claims> {
@@ -48,6 +50,7 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   const woken = yield* Latch.make(true)
   const stopped = yield* Latch.make(false)
   let stopping = false
+  let pause = options.pollSoonest
 
   /** How many records to ask for in a lane: its free slots, and what fast handlers would finish during the call. */
   const wanted = (lane: Lane): number => {
@@ -78,8 +81,9 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       options.lanes.get(record.queue)?.buffer.push(record)
       counts.set(record.queue, (counts.get(record.queue) ?? 0) + 1)
     }
+    pause = Math.min(options.pollInterval, records.length > 0 ? options.pollSoonest : pause * 2)
     // At least a millisecond ahead, so that a driver that names a time in the past is not asked in a circle.
-    const lookAgainAt = Math.max(now + 1, Math.min(now + options.pollInterval, nextAt ?? Number.POSITIVE_INFINITY))
+    const lookAgainAt = Math.max(now + 1, Math.min(now + pause, nextAt ?? Number.POSITIVE_INFINITY))
     for (const { limit, name } of queues) {
       const lane = options.lanes.get(name)
       if (lane === undefined) continue

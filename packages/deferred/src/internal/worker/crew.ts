@@ -26,6 +26,9 @@ import { makeProgress } from "./progress.ts"
 import { makeSettlements } from "./settlements.ts"
 import { makeAnswers } from "./untilAnswered.ts"
 
+/** Milliseconds before a queue that tells nothing is looked at again after it had something: others may be adding to it now. */
+const soonest = 25
+
 /** What a drain did. */
 export interface Drained {
   readonly worker: string
@@ -146,13 +149,16 @@ export const makeCrew = Effect.fnUntraced(function* (
     lease,
     worker: options.id,
   }
+  const { listens } = queue.capabilities
+  const pollInterval = toMillis(options.pollInterval ?? (listens ? "10 seconds" : "1 second"))
   const claims = yield* makeClaims({
     queue,
     lanes,
     params,
     prefetch: options.prefetch ?? concurrencies * 10,
     answers,
-    pollInterval: toMillis(options.pollInterval ?? (queue.capabilities.listens ? "10 seconds" : "1 second")),
+    pollInterval,
+    pollSoonest: listens ? pollInterval : Math.min(soonest, pollInterval),
     dispatch,
   })
   const leases = [...known.values()].map(({ task }) => task.settings.lease ?? lease)
