@@ -1,8 +1,9 @@
 /**
  * The task queue in a SQLite file, on Node's own `node:sqlite`: durable, and shared by all processes of one machine.
  *
- * All calls of one turn of the event loop are one transaction, and each returns after its commit. Other processes that
- * have the lock are waited for, without blocking the event loop: "database is locked" is never an error here.
+ * All calls of one turn of the event loop are one transaction, and each returns after its commit, when that is on the disk.
+ * Other processes that have the lock are waited for, without blocking the event loop, and so is a disk that needs more than
+ * a millisecond, without the lock: "database is locked" is never an error here.
  *
  * A call that is interrupted before its turn is withdrawn; after that it is done. Times are those that calls are given;
  * other processes' changes are looked for by the `Clock` of the layer while somebody subscribes: every 20 milliseconds, and
@@ -31,6 +32,7 @@ import { makeGroupCommit } from "./internal/sqlite/groupCommit.ts"
 import { either, inTransaction, isInTransaction, joinedCommits } from "./internal/sqlite/joined.ts"
 import { open } from "./internal/sqlite/open.ts"
 import { makeSnapshot } from "./internal/sqlite/snapshot.ts"
+import { makeWalSync } from "./internal/sqlite/walSync.ts"
 import { SqliteClient } from "./SqliteClient.ts"
 
 /** @since 0.1.0 */
@@ -114,14 +116,23 @@ const openCalls = Effect.fnUntraced(function* (
       return undefined
     }
   })
+  const sync = (synchronous ?? "full") === "full" ? makeWalSync(file) : undefined
+  if (sync !== undefined) {
+    db.exec("PRAGMA synchronous = normal")
+    yield* Effect.addFinalizer(() => Effect.sync(sync.close))
+  }
   let close: Effect.Effect<void> = Effect.void
   const calls = makeCalls(db, makeSnapshot(db), ({ beforeCommit, committed, rolledBack }) => {
     const commits = makeGroupCommit({
       db,
       failure: (operation, cause) => failure(operation, file, cause),
       beforeCommit,
-      committed: () => changes.publish(committed()),
+      committed: () => {
+        const told = committed()
+        return () => changes.publish(told)
+      },
       rolledBack,
+      sync,
     })
     close = commits.close
     return commits

@@ -23,7 +23,7 @@ const setup = Effect.gen(function* () {
     db,
     failure: (operation, cause) => new TaskQueueError({ operation, message: String(cause), isRetryable: false, cause }),
     beforeCommit: () => late.beforeCommit?.(),
-    committed: () => seen.committed++,
+    committed: () => () => seen.committed++,
     rolledBack: () => seen.rolledBack++,
   })
   return {

@@ -7,6 +7,7 @@ import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isBusy } from "./failure.ts"
+import type { WalSync } from "./walSync.ts"
 import { makeRetries, whenFree } from "./whenFree.ts"
 
 /** The work of a call in steps, each of which takes far less than a millisecond. */
@@ -63,12 +64,14 @@ export const makeGroupCommit = (options: {
   readonly failure: (operation: string, cause: unknown) => TaskQueueError
   /** Writes what is best written once for all calls of a transaction. */
   readonly beforeCommit: () => void
-  /** Tells what the transaction changed. */
-  readonly committed: () => void
+  /** Takes what the transaction changed, and gives what tells it. */
+  readonly committed: () => () => void
   /** Forgets it. */
   readonly rolledBack: () => void
+  /** Where a commit does not wait for the disk itself, and its calls do. */
+  readonly sync?: WalSync | undefined
 }): GroupCommit => {
-  const { beforeCommit, committed, db, failure, rolledBack } = options
+  const { beforeCommit, committed, db, failure, rolledBack, sync } = options
   const begin = db.prepare("BEGIN IMMEDIATE")
   const commit = db.prepare("COMMIT")
   const retries = makeRetries()
@@ -79,6 +82,8 @@ export const makeGroupCommit = (options: {
   let isScheduled = false
   let hasWithdrawn = false
   let isClosed = false
+  /** Transactions that are committed and wait for the disk. */
+  let unsynced = 0
   let whenEmpty: (() => void) | undefined
 
   const schedule = () => {
@@ -99,7 +104,7 @@ export const makeGroupCommit = (options: {
       if (pending.length > 0) start()
     }
     if (open !== undefined || pending.length > 0) schedule()
-    else whenEmpty?.()
+    else if (unsynced === 0) whenEmpty?.()
   }
 
   const start = () => {
@@ -145,8 +150,24 @@ export const makeGroupCommit = (options: {
     }
     open = undefined
     pending = pending.slice(calls.length)
-    committed()
-    for (let index = 0; index < calls.length; index++) calls[index]!.resume(Exit.succeed(results[index]))
+    const tell = committed()
+    const acknowledge = (error?: unknown) => {
+      if (error !== null && error !== undefined) {
+        for (const { operation, resume } of calls) resume(Exit.fail(failure(operation, error)))
+      } else {
+        tell()
+        for (let index = 0; index < calls.length; index++) calls[index]!.resume(Exit.succeed(results[index]))
+      }
+    }
+    if (sync === undefined) acknowledge()
+    else {
+      unsynced++
+      sync.afterSync((error) => {
+        unsynced--
+        acknowledge(error)
+        if (open === undefined && pending.length === 0 && unsynced === 0) whenEmpty?.()
+      })
+    }
     letRead()
   }
   const mayFollow = (last: Call, next: Call | undefined) =>
@@ -209,7 +230,7 @@ export const makeGroupCommit = (options: {
       ),
     close: Effect.callback<void>((resume) => {
       isClosed = true
-      if (pending.length === 0) return resume(Effect.void)
+      if (pending.length === 0 && unsynced === 0) return resume(Effect.void)
       whenEmpty = () => resume(Effect.void)
     }),
   }
