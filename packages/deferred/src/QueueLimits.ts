@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 
+import { type KeyLimits, unlimited as keysUnlimited } from "./KeyLimits.ts"
+
 /**
  * The limits of a queue, over all its workers together. A queue that was never configured has none.
  *
@@ -24,6 +26,8 @@ export interface QueueLimits {
    * `undefined`: the priority alone decides.
    */
   readonly ageing: number | undefined
+  /** What each key of its records may do. It is changed as a whole. */
+  readonly byKey: KeyLimits
 }
 
 /**
@@ -35,7 +39,7 @@ export interface QueueStatistics {
   /** Scheduled and ready. */
   readonly waiting: number
   readonly ready: number
-  /** The smallest eta of what is waiting. */
+  /** The smallest eta of what is waiting; of what waits for other records, none is known. */
   readonly oldestEta: number | undefined
   /** Running, by live leases and by those that nobody has taken back yet. */
   readonly inFlight: number
@@ -43,6 +47,8 @@ export interface QueueStatistics {
   readonly executedLastMinute: number
   /** When the rate next allows a start, now or later; `undefined`: there is no rate, or it is 0. */
   readonly nextTokenAt: number | undefined
+  /** Nothing starts before then (`TaskQueue.pauseUntil`); `undefined`: it is not paused so now. */
+  readonly pausedUntil: number | undefined
 }
 
 /** The limits of a queue that was never configured. @since 0.1.0 */
@@ -52,4 +58,5 @@ export const unlimited: QueueLimits = {
   burst: 5,
   maxConcurrent: undefined,
   ageing: undefined,
+  byKey: keysUnlimited,
 }

@@ -10,8 +10,9 @@
  *    changes nothing and says `LeaseLost`.
  * 3. A record whose lease expired becomes claimable again without any action of its old worker; its crash count rises.
  * 4. Claims from a queue come in order: higher priority first, then eta, then insertion; or by ageing, see `QueueLimits`.
- * 5. A queue's `rate`, `burst`, `maxConcurrent` and `paused` hold over all workers together. Slots are a count of live
- *    leases, so a crash cannot leak one.
+ *    Where records have keys, the keys take turns, see `claim`.
+ * 5. A queue's `rate`, `burst`, `maxConcurrent` and `paused`, and those of each key, hold over all workers together. Slots
+ *    are a count of live leases, so a crash cannot leak one.
  * 6. `now` is a parameter: whoever calls reads its own `Clock`, so a test clock drives every driver.
  * 7. One bad record never stops the others; a failed call never half-applies.
  *
@@ -27,13 +28,25 @@ import type * as Stream from "effect/Stream"
 import type { Capabilities } from "./Capabilities.ts"
 import { type Endings, makeEndings } from "./internal/endings.ts"
 import { makeTaskEvents } from "./internal/taskEvents.ts"
+import type { KeyOverride, KeyStatistics } from "./KeyLimits.ts"
 import { PayloadCodec } from "./PayloadCodec.ts"
 import { PayloadStore } from "./PayloadStore.ts"
 import type { QueueLimits, QueueStatistics } from "./QueueLimits.ts"
+import type {
+  ExtendOutcome,
+  ExtendParams,
+  Lease,
+  ProgressOutcome,
+  ProgressUpdate,
+  Settlement,
+  SettleOutcome,
+} from "./Settlement.ts"
 import type { TaskEvents } from "./TaskEvent.ts"
 import { makeGenerator, type TaskId } from "./TaskId.ts"
 import type { Attempt, DeadReason, NewRecord, TaskRecord, TaskState } from "./TaskRecord.ts"
 import type { WorkerInfo } from "./WorkerInfo.ts"
+
+export type { ExtendOutcome, ExtendParams, Lease, ProgressOutcome, ProgressUpdate, Settlement, SettleOutcome }
 
 /**
  * The storage engine failed: the disk is full, the database does not answer, a file is not what it should be. What was
@@ -109,58 +122,6 @@ export interface ClaimedRecord extends TaskRecord {
   readonly token: number
 }
 
-/** A lease, as its holder names it. @since 0.1.0 */
-export interface Lease {
-  readonly id: TaskId
-  readonly token: number
-}
-
-/** @since 0.1.0 */
-export interface ExtendParams {
-  readonly leases: ReadonlyArray<Lease>
-  readonly until: number
-  readonly now: number
-}
-
-/**
- * - `Extended`: the lease holds until the given time
- * - `CancelRequested`: it does too, and somebody wants the record cancelled
- * - `LeaseLost`: somebody else owns the record, or it has ended
- *
- * @since 0.1.0
- */
-export type ExtendOutcome = "Extended" | "CancelRequested" | "LeaseLost"
-
-/** How an attempt ended: one arrow out of `running` each. @since 0.1.0 */
-export type Settlement = Lease & {
-  /** Its last word on how far it came, if that was not noted before. */
-  readonly progress?: string | undefined
-} & (
-    | { readonly _tag: "Succeed"; readonly result: string | undefined }
-    /** Failed, to be tried again at `eta`; a time in the past means now. */
-    | { readonly _tag: "Retry"; readonly eta: number; readonly failure: string }
-    /** Not now: scheduled for `eta` as above, the attempt is given back. */
-    | { readonly _tag: "Snooze"; readonly eta: number }
-    /** The worker stops: ready at once, the attempt is given back. */
-    | { readonly _tag: "Release" }
-    | { readonly _tag: "Cancel" }
-    | {
-        readonly _tag: "Bury"
-        readonly reason: DeadReason
-        readonly result: string | undefined
-        readonly failure: string | undefined
-      }
-  )
-
-/** `LeaseLost`: nothing was changed. @since 0.1.0 */
-export type SettleOutcome = "Settled" | "LeaseLost"
-
-/** How far an attempt has come: JSON text. @since 0.1.0 */
-export type ProgressUpdate = Lease & { readonly progress: string }
-
-/** `LeaseLost`: nothing was changed. @since 0.1.0 */
-export type ProgressOutcome = "Recorded" | "LeaseLost"
-
 /**
  * - `Cancelled`: it was waiting and never runs
  * - `Requested`: it is running; its worker is told and ends it
@@ -190,6 +151,8 @@ export interface Filter {
   readonly endedBefore?: number | undefined
   /** Records whose name starts so. */
   readonly namePrefix?: string | undefined
+  /** Records that this one waits for, or waited for. */
+  readonly memberOf?: TaskId | undefined
 }
 
 /** @since 0.1.0 */
@@ -265,7 +228,15 @@ export interface Driver {
   /**
    * ready ──► running. Counts the attempt and gives a lease of the record's own length, else the given one. Before that,
    * in all queues, it takes back expired leases (crash count + 1; above `maxCrashes` dead `Crashed`; cancelled when that
-   * was asked) and buries what is past `expiresAt`.
+   * was asked) and buries what is past `expiresAt`: first the leases, then the others, each in the order of insertion.
+   *
+   * Turns: a queue has a virtual time, from 0, and each of its keys a place in it, that of the virtual time when nothing is
+   * known of the key; records without a key are one key more, which has weight 1, no limits of its own and comes before all
+   * others by name. Of each key the first records that may start now, by the order of the contract or by `ordered`, at most as
+   * many as its limits allow, have the tags `max(place, time) + i / weight` for i = 0, 1, ...; those with the smallest tags
+   * start, ties by key, then by i. A key that started `n` is at `max(place, time) + n / weight` then, and the time is the
+   * largest tag of all that started, if that is later. (`weight` is divided first: `base + i * (1 / weight)`.) A queue that
+   * never had a record with a key knows nothing of all this. `ageing` is for records without a key.
    */
   readonly claim: (params: ClaimParams) => Effect.Effect<ClaimResult, TaskQueueError>
   /** Moves the end of leases that still hold, also when their time has passed and nobody took the record since. */
@@ -283,7 +254,10 @@ export interface Driver {
     readonly updates: ReadonlyArray<ProgressUpdate>
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<ProgressOutcome>, TaskQueueError>
-  /** scheduled | ready ──► cancelled; a running one is marked and `changes` tells its worker. */
+  /**
+   * scheduled | ready ──► cancelled; a running one is marked and `changes` tells its worker. With a record that is held back
+   * for its members go those: some thousand at once, of more the rest with the claims that follow.
+   */
   readonly cancel: (params: {
     readonly ids: ReadonlyArray<TaskId>
     readonly reason: string
@@ -294,7 +268,10 @@ export interface Driver {
     readonly ids: ReadonlyArray<TaskId>
     readonly now: number
   }) => Effect.Effect<ReadonlyArray<RedriveOutcome>, TaskQueueError>
-  /** Deletes what does not run, or only what is dead, at one look. The name of one that had not ended is free at once. */
+  /**
+   * Deletes what does not run, or only what is dead, at one look. The name of one that had not ended is free at once. What
+   * that means for others (`memberOf`) happens at the time of the caller's `Clock`, here and in `purge`.
+   */
   readonly remove: (params: {
     readonly ids: ReadonlyArray<TaskId>
     readonly only?: "dead" | undefined
@@ -325,6 +302,25 @@ export interface Driver {
     readonly now: number
   }) => Effect.Effect<void, TaskQueueError>
   readonly limits: (params: { readonly queue: string }) => Effect.Effect<QueueLimits, TaskQueueError>
+  /** Says what holds for one key of a queue, instead of all that was said for it before; `{}`: the same as for others. */
+  readonly configureKey: (params: {
+    readonly queue: string
+    readonly key: string
+    readonly override: KeyOverride
+    readonly now: number
+  }) => Effect.Effect<void, TaskQueueError>
+  readonly keyStatistics: (params: {
+    readonly queue: string
+    readonly key: string
+    readonly now: number
+  }) => Effect.Effect<KeyStatistics, TaskQueueError>
+  /** Nothing of a queue, or of one of its keys, starts before a time, whatever was said before; one in the past resumes it. */
+  readonly pauseUntil: (params: {
+    readonly queue: string
+    readonly key?: string | undefined
+    readonly until: number
+    readonly now: number
+  }) => Effect.Effect<void, TaskQueueError>
   readonly statistics: (params: {
     readonly queue: string
     readonly now: number
@@ -341,7 +337,9 @@ export interface Driver {
   readonly workers: (params: { readonly now: number }) => Effect.Effect<ReadonlyArray<WorkerInfo>, TaskQueueError>
   /**
    * Deletes, at most `limit` of each: ended records past their `keep`, dead letters ended before `deadBefore`, names past
-   * their tombstone, workers past their time. How many records went.
+   * their tombstone, workers past their time, spacings that are over (`Latest`), and what is known of keys without an
+   * override of which nothing waits, that are not paused, have a full bucket or none, and whose place is not ahead of the
+   * virtual time; of those ahead it may forget all but 100,000 a queue. How many records went.
    */
   readonly prune: (params: {
     readonly now: number

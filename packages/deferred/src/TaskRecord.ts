@@ -53,6 +53,70 @@ export interface Unique {
   readonly key: string
   /** `waiting` is always among them. */
   readonly while: ReadonlyArray<UniqueWhile>
+  /** What a record does where another one holds the key. Default: it is not stored. */
+  readonly latest?: Latest | undefined
+}
+
+/**
+ * The latest wins: a record takes the place of the one that waits with its key.
+ *
+ * - The holder is waiting: it gets the new content and keeps its id and its place in the order of insertion, as with
+ *   `onDuplicate: "replace"` (`Replaced`).
+ * - The holder is running, and nothing follows it yet: the record is stored and held back until the holder ends, whatever
+ *   its end is, and then takes the key (`Inserted`). An attempt that is not the holder's last is: instead of waiting again,
+ *   the holder is cancelled, since what it would do is out of date.
+ * - The holder is running and something follows it: that gets the new content (`Replaced`).
+ * - The holder has ended and holds the key still, or it is a join or a member of one (`Join`): it stays (`Existing`).
+ *
+ * A record that is a join or a member of one takes nobody's place either, by this or by `onDuplicate: "replace"`. A name is
+ * looked at before the key.
+ *
+ * @since 0.1.0
+ */
+export interface Latest {
+  /** What takes its place must not be later than then, and this time goes with the place: the limit of a debounce. */
+  readonly dueBy?: number | undefined
+  /**
+   * Milliseconds at the least between the etas of records of this task and key, those long ended included: a new one that
+   * comes too soon is later, one that takes another's place has its eta. A throttle.
+   */
+  readonly spacing?: number | undefined
+  /**
+   * What was there when the record was made, so that nothing is lost or done twice in between. A text: it takes a place
+   * whose `payloadRef`, or else `payload`, is this, and else is not stored (`Existing`: whose place it would be, or the holder,
+   * or itself). The empty text, which no payload is: it takes nobody's place, and is stored where there is none to take.
+   */
+  readonly expects?: string | undefined
+}
+
+/**
+ * A record that waits for others, its members: held back until all of them have ended.
+ *
+ * @since 0.1.0
+ */
+export interface Join {
+  /**
+   * How many report to it: those whose `memberOf` is its id, which are enqueued with it in one call. At least 1. One that is
+   * not stored then, since its name or its unique key is taken, counts as cancelled.
+   */
+  readonly total: number
+  /**
+   * What happens when a member ends otherwise than by success:
+   *
+   * - `continue`: nothing, the others go on
+   * - `cancelSiblings`: the others are cancelled, and when all have ended the record comes to its turn
+   * - `cancel`: the record itself is cancelled, with all that waits for it
+   */
+  readonly onFailure: "continue" | "cancelSiblings" | "cancel"
+  /** `run`: when all have ended it is ready, as any other. `end`: it has succeeded, without a result or an attempt. */
+  readonly afterwards: "run" | "end"
+}
+
+/** How the members of a join ended, so far. @since 0.1.0 */
+export interface JoinTally extends Join {
+  readonly succeeded: number
+  readonly cancelled: number
+  readonly dead: number
 }
 
 /**
@@ -88,6 +152,15 @@ export interface NewRecord {
    * free, and goes on without it if not.
    */
   readonly unique?: Unique | undefined
+  /** Whom its work is for: what limits by key and turns go by (`KeyLimits`). 1 to 255 characters. */
+  readonly key?: string | undefined
+  /** It waits for its members. Until then its eta is `Infinity`; the one given counts from when it is released. */
+  readonly join?: Join | undefined
+  /**
+   * The record that waits for this one. How this one ended is counted there, while that one is held back; what is removed or
+   * purged counts as cancelled. A dead letter that is redriven is counted again.
+   */
+  readonly memberOf?: TaskId | undefined
   /** Only workers that carry this target claim it. */
   readonly target?: string | undefined
   /** Never claimed by then: dead `Expired`. Once claimed it no longer expires. */
@@ -119,9 +192,13 @@ export interface TaskRecord {
   readonly payloadRef: string | undefined
   readonly headers: Readonly<Record<string, string>>
   readonly priority: number
+  /** `Infinity` while it is held back: for its members, or for the holder of its unique key (`Latest`). */
   readonly eta: number
   readonly name: string | undefined
   readonly uniqueKey: string | undefined
+  readonly key: string | undefined
+  readonly memberOf: TaskId | undefined
+  readonly join: JoinTally | undefined
   readonly target: string | undefined
   readonly expiresAt: number | undefined
   readonly retry: string | undefined

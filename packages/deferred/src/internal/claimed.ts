@@ -10,6 +10,9 @@ export const claimed = (
   worker: string,
   now: number,
 ): ClaimedRecord => ({
+  key: undefined,
+  memberOf: undefined,
+  join: undefined,
   ...given,
   state: "running",
   payloadRef: undefined,

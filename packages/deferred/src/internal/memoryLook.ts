@@ -2,7 +2,8 @@
  * Looking at the records in memory, one by one.
  */
 import type { Count, Filter, FindParams, Page } from "../TaskQueue.ts"
-import { type MemoryRecord, stateOf, view } from "./memoryRecord.ts"
+import type { MemoryRecord } from "./memoryParts.ts"
+import { stateOf, view } from "./memoryRecord.ts"
 
 export const find = (records: Iterable<MemoryRecord>, params: FindParams): Page => {
   const after = params.cursor === undefined ? -1 : Number(params.cursor)
@@ -40,6 +41,7 @@ const matches = (record: MemoryRecord, filter: Filter, now: number): boolean =>
   (filter.endedAfter === undefined || (record.endedAt !== undefined && record.endedAt >= filter.endedAfter)) &&
   (filter.endedBefore === undefined || (record.endedAt !== undefined && record.endedAt < filter.endedBefore)) &&
   (filter.namePrefix === undefined || record.name?.startsWith(filter.namePrefix) === true) &&
+  (filter.memberOf === undefined || record.memberOf === filter.memberOf) &&
   (filter.tag === undefined || tagOf(record) === filter.tag)
 
 /** The tag of the last failure, if its text has one. */

@@ -1,9 +1,10 @@
 /**
- * What records in memory are known by besides their ids: names, with their tombstones, unique keys, references.
+ * What records in memory are known by besides their ids: names, with their tombstones, unique keys, with the times that space
+ * them, references.
  */
 import type { TaskId } from "../TaskId.ts"
 import { Heap, nowhere } from "./heap.ts"
-import type { MemoryRecord } from "./memoryRecord.ts"
+import type { MemoryRecord } from "./memoryParts.ts"
 
 /** Who has a name, and until when it stays taken once its record has ended. */
 export interface Name {
@@ -68,7 +69,7 @@ export class Names {
   }
 }
 
-export class Keys {
+export class UniqueKeys {
   private readonly holders = new Map<string, TaskId>()
 
   holder(task: string, key: string): TaskId | undefined {
@@ -88,6 +89,44 @@ export class Keys {
     if (phase !== undefined && record.unique.while.includes(phase)) return
     record.holdsKey = false
     this.holders.delete(pairKey(record.task, record.unique.key))
+  }
+}
+
+/** When the next record of a task and unique key may come. */
+interface Spacing {
+  readonly key: string
+  until: number
+  place: number
+}
+
+export class Spacings {
+  private readonly rows = new Map<string, Spacing>()
+  private readonly times = new Heap<"place", Spacing>("place", (l, r) => l.until < r.until)
+
+  /** When a record that is to come at `eta` comes; the one after it comes so many milliseconds later at the earliest. */
+  next(task: string, unique: string, eta: number, spacing: number): number {
+    const key = pairKey(task, unique)
+    const before = this.rows.get(key)
+    if (before === undefined) {
+      const row = { key, until: eta + spacing, place: nowhere }
+      this.rows.set(key, row)
+      this.times.push(row)
+      return eta
+    }
+    const at = Math.max(eta, before.until)
+    before.until = at + spacing
+    this.times.update(before)
+    return at
+  }
+
+  /** Forgets at most so many times that are over. */
+  prune(now: number, limit: number): void {
+    for (let count = 0; count < limit; count++) {
+      const row = this.times.peek()
+      if (row === undefined || row.until > now) break
+      this.times.remove(row)
+      this.rows.delete(row.key)
+    }
   }
 }
 

@@ -1,28 +1,17 @@
 /**
- * A record in memory: mutable, and in exactly one heap by its state.
+ * Records in memory: from what was enqueued, and to what a reader gets.
  */
 import type { ClaimedRecord } from "../TaskQueue.ts"
-import { type Attempt, ledgerLength, type NewRecord, type TaskRecord, type TaskState } from "../TaskRecord.ts"
+import {
+  type Attempt,
+  type JoinTally,
+  ledgerLength,
+  type NewRecord,
+  type TaskRecord,
+  type TaskState,
+} from "../TaskRecord.ts"
 import { nowhere } from "./heap.ts"
-
-type Mutable<A> = { -readonly [K in keyof A]: A[K] }
-
-export interface MemoryRecord
-  extends Mutable<Omit<TaskRecord, "state" | "uniqueKey">>,
-    Pick<NewRecord, "tombstone" | "unique"> {
-  /** `scheduled` and `ready` are both `waiting` here. */
-  phase: "waiting" | "running" | "succeeded" | "cancelled" | "dead"
-  /** The order of insertion. */
-  readonly seq: number
-  token: number
-  holdsKey: boolean
-  /** Attempts that ended otherwise than by success, which is told by the record itself. */
-  attempts: Array<Attempt> | undefined
-  /** Its place in the heap of its phase. */
-  place: number
-  /** Its place in the heap of expiry times. */
-  expiryPlace: number
-}
+import type { MemoryRecord, Mutable } from "./memoryParts.ts"
 
 export const fromNew = (record: NewRecord, seq: number, now: number): MemoryRecord => ({
   id: record.id,
@@ -37,6 +26,9 @@ export const fromNew = (record: NewRecord, seq: number, now: number): MemoryReco
   name: record.name,
   tombstone: record.tombstone,
   unique: record.unique,
+  key: record.key,
+  memberOf: record.memberOf,
+  join: record.join === undefined ? undefined : { ...record.join, succeeded: 0, cancelled: 0, dead: 0 },
   target: record.target,
   expiresAt: record.expiresAt,
   retry: record.retry,
@@ -61,13 +53,22 @@ export const fromNew = (record: NewRecord, seq: number, now: number): MemoryReco
   seq,
   token: 0,
   holdsKey: false,
+  ofKey: undefined,
+  wanted: undefined,
+  follows: undefined,
+  follower: undefined,
   attempts: undefined,
   place: nowhere,
   expiryPlace: nowhere,
+  orderPlace: nowhere,
 })
 
 export const stateOf = (record: MemoryRecord, now: number): TaskState =>
   record.phase === "waiting" ? (record.eta > now ? "scheduled" : "ready") : record.phase
+
+/** Held back for its members. */
+export const isHeldJoin = (record: MemoryRecord): record is MemoryRecord & { readonly join: Mutable<JoinTally> } =>
+  record.phase === "waiting" && record.wanted !== undefined && record.join !== undefined
 
 /**
  * What a reader gets: a copy, so that it does not change under its eyes. Written out, since a copy by rest and spread
@@ -87,6 +88,9 @@ const copy = (record: MemoryRecord, state: TaskState, token: number) => ({
   eta: record.eta,
   name: record.name,
   uniqueKey: record.unique?.key,
+  key: record.key,
+  memberOf: record.memberOf,
+  join: record.join === undefined ? undefined : { ...record.join },
   target: record.target,
   expiresAt: record.expiresAt,
   retry: record.retry,
@@ -128,7 +132,8 @@ export const endAttempt = (
 
 export const ledgerOf = (record: MemoryRecord): ReadonlyArray<Attempt> => {
   const attempts = record.attempts ?? []
-  if (record.phase !== "succeeded") return [...attempts]
+  // What waited for others may succeed with them, without an attempt of its own.
+  if (record.phase !== "succeeded" || record.startedAt === undefined) return [...attempts]
   return [...attempts, attemptOf(record, "Succeed", undefined, record.endedAt!)]
 }
 

@@ -43,10 +43,10 @@ export const suite = <E>(
   describe(`TaskQueue ${name}, random histories`, () => {
     it.effect.prop(
       "says and keeps what the contract does, whatever was called before",
-      { history: Schema.Array(History.Step) },
-      ({ history }) =>
+      { uses: History.Uses, history: Schema.Array(History.Step) },
+      ({ history, uses }) =>
         Effect.gen(function* () {
-          const both = sideBySide(yield* TaskQueue)
+          const both = sideBySide(yield* TaskQueue, uses)
           for (const [index, step] of history.entries()) {
             yield* both.step(step, `${index}`)
             yield* both.compare

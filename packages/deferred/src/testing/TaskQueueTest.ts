@@ -21,11 +21,20 @@ import type { TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import { claims } from "./internal/claims.ts"
 import { ends } from "./internal/ends.ts"
 import { enqueueing } from "./internal/enqueueing.ts"
+import { joinCalls } from "./internal/joinCalls.ts"
+import { joins } from "./internal/joins.ts"
+import { keyLimits } from "./internal/keyLimits.ts"
+import { keyOrder } from "./internal/keyOrder.ts"
+import { keys } from "./internal/keys.ts"
+import { theLatest } from "./internal/latest.ts"
+import { latestTimes } from "./internal/latestTimes.ts"
 import { limits } from "./internal/limits.ts"
 import { names } from "./internal/names.ts"
 import { notes } from "./internal/notes.ts"
+import { pauses } from "./internal/pauses.ts"
 import { payloads } from "./internal/payloads.ts"
 import { readings } from "./internal/readings.ts"
+import { schedules } from "./internal/schedules.ts"
 import { settlements } from "./internal/settlements.ts"
 import { statistics } from "./internal/statistics.ts"
 import { unique } from "./internal/unique.ts"
@@ -50,10 +59,19 @@ export const suite = <E>(name: string, layer: Layer.Layer<TaskQueue, E>): void =
       names,
       unique,
       limits,
+      keys,
+      keyLimits,
+      keyOrder,
+      pauses,
+      joins,
+      joinCalls,
+      theLatest,
+      latestTimes,
       payloads,
       readings,
       notes,
       statistics,
+      schedules,
     ]
     for (const chapter of chapters) {
       describe(chapter.title, () => chapter.tests(test))

@@ -21,6 +21,8 @@ export const enqueueing: Chapter = {
           priority: -2.5,
           eta: 1_763_700_000_123,
           name: "name_1",
+          key: "acme \u2028 '%_ü",
+          memberOf: queue.nextId(0, Math.random),
           target: "gpu",
           expiresAt: 1_763_800_000_000,
           retry: "{}",
@@ -30,7 +32,7 @@ export const enqueueing: Chapter = {
           keep: 9,
         })
         yield* queue.enqueue({ records: [given], now: 1_763_600_000_000 })
-        const { onDuplicate: _, tombstone: __, ...kept } = given
+        const { onDuplicate, tombstone, unique, join, ...kept } = given
         assert.deepInclude(yield* mustGet(given.id), {
           ...kept,
           state: "scheduled",

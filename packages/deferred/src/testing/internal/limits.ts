@@ -18,11 +18,18 @@ export const limits: Chapter = {
       "are none until they are configured, and then what was said",
       Effect.gen(function* () {
         const queue = yield* TaskQueue
-        const none = { paused: false, rate: undefined, burst: 5, maxConcurrent: undefined, ageing: undefined }
+        const none: QueueLimits = {
+          paused: false,
+          rate: undefined,
+          burst: 5,
+          maxConcurrent: undefined,
+          ageing: undefined,
+          byKey: { maxConcurrent: undefined, rate: undefined, burst: 5, ordered: false },
+        }
         assert.deepStrictEqual({ ...(yield* queue.limits({ queue: "default" })) }, none)
         yield* configure({ rate: 2.5, burst: 7, ageing: 60_000 })
         yield* configure({ paused: true })
-        const some = { paused: true, rate: 2.5, burst: 7, maxConcurrent: undefined, ageing: 60_000 }
+        const some: QueueLimits = { ...none, paused: true, rate: 2.5, burst: 7, ageing: 60_000 }
         assert.deepStrictEqual({ ...(yield* queue.limits({ queue: "default" })) }, some)
         yield* configure({ rate: undefined })
         assert.deepStrictEqual({ ...(yield* queue.limits({ queue: "default" })) }, { ...some, rate: undefined })

@@ -2,72 +2,35 @@
  * The contract of task queues once more, as plainly as it can be said: immutable, every question a scan of all records.
  * `TaskQueueModel` asks a driver what it asks this.
  */
-import { type QueueLimits, unlimited } from "../../QueueLimits.ts"
+import type { QueueLimits } from "../../QueueLimits.ts"
 import type { TaskId } from "../../TaskId.ts"
 import type * as TaskQueue from "../../TaskQueue.ts"
-import type { Attempt, NewRecord, TaskRecord, Unique } from "../../TaskRecord.ts"
+import type { Attempt } from "../../TaskRecord.ts"
 import * as TokenBucket from "../../TokenBucket.ts"
+import { cancelOne, end, forget, forgetAll, handOver, waitAgain } from "./modelEnds.ts"
+import {
+  each,
+  find,
+  followerOf,
+  fresh,
+  hasEnded,
+  holderOf,
+  isHeldJoin,
+  isRunning,
+  isTakenAt,
+  isWaiting,
+  limitsOf,
+  type Model,
+  type ModelRecord,
+  nameOf,
+  own,
+  put,
+  rateOf,
+  type Said,
+  turnsOf,
+} from "./modelState.ts"
+import { forgetKeys, keyLimitsOf, pauseLonger, start } from "./modelTurns.ts"
 
-/** `ready` stands for both faces of a waiting record; `token` counts the claims. */
-export interface ModelRecord extends TaskRecord {
-  readonly token: number
-  readonly tombstone: number
-  readonly unique: Unique | undefined
-  readonly holdsKey: boolean
-  readonly attempts: ReadonlyArray<Attempt>
-}
-
-/** Who has a name, and until when it stays taken once that record has ended. */
-interface Name {
-  readonly queue: string
-  readonly name: string
-  readonly owner: TaskId
-  readonly until: number | undefined
-}
-
-interface Limits extends QueueLimits {
-  readonly bucket: TokenBucket.TokenBucket
-}
-
-export interface Model {
-  /** In the order of insertion. */
-  readonly records: ReadonlyArray<ModelRecord>
-  readonly names: ReadonlyArray<Name>
-  readonly limits: Readonly<Record<string, Limits>>
-}
-
-/** What the model is after a call, and what the call says. */
-export type Said<A> = readonly [model: Model, answer: A]
-
-export const empty: Model = { records: [], names: [], limits: {} }
-
-/** A batch is its items, one after the other. */
-const each = <Item, A>(
-  model: Model,
-  items: ReadonlyArray<Item>,
-  one: (model: Model, item: Item) => Said<A>,
-): Said<ReadonlyArray<A>> => {
-  let after = model
-  const answers = items.map((item) => {
-    const [next, answer] = one(after, item)
-    after = next
-    return answer
-  })
-  return [after, answers]
-}
-
-const find = (model: Model, id: TaskId) => model.records.find((record) => record.id === id)
-const put = (model: Model, changed: ModelRecord): Model => ({
-  ...model,
-  records: model.records.map((record) => (record.id === changed.id ? holding(changed) : record)),
-})
-/** Once it was in a state that its key is not for, a record has given it up. */
-const holding = (record: ModelRecord): ModelRecord => {
-  const phase = record.state === "ready" || record.state === "scheduled" ? "waiting" : record.state
-  return { ...record, holdsKey: record.holdsKey && record.unique?.while.includes(phase) === true }
-}
-const holderOf = (model: Model, { task, unique }: Pick<NewRecord, "task" | "unique">) =>
-  model.records.find((other) => other.holdsKey && other.task === task && other.unique?.key === unique?.key)
 const withAttempt = (
   record: ModelRecord,
   outcome: Attempt["outcome"],
@@ -78,165 +41,53 @@ const withAttempt = (
   const ended = { attempt, worker: worker!, startedAt: startedAt!, endedAt: now, outcome, failure }
   return { ...record, attempts: [...attempts, ended] }
 }
-const drop = (model: Model, id: TaskId): Model => ({
-  ...model,
-  records: model.records.filter((record) => record.id !== id),
-})
-type Named = Pick<NewRecord, "queue" | "name">
-const isNameOf = (record: Named) => (name: Name) => name.queue === record.queue && name.name === record.name
-const isTakenAt = (now: number) => (name: Name) => name.until === undefined || name.until > now
-const nameOf = (model: Model, record: Named, now: number) => model.names.filter(isTakenAt(now)).find(isNameOf(record))
-const own = (model: Model, record: ModelRecord): Model => {
-  if (record.name === undefined) return model
-  const others = model.names.filter((name) => !isNameOf(record)(name))
-  return {
-    ...model,
-    names: [...others, { queue: record.queue, name: record.name, owner: record.id, until: undefined }],
-  }
-}
-export const isWaiting = (record: ModelRecord) => record.state === "ready"
-export const isRunning = (record: ModelRecord) => record.state === "running"
-const hasEnded = (record: ModelRecord) => record.endedAt !== undefined
 
-const fresh = ({ onDuplicate: _, ...content }: NewRecord, now: number): ModelRecord => ({
-  name: undefined,
-  target: undefined,
-  expiresAt: undefined,
-  retry: undefined,
-  timeout: undefined,
-  lease: undefined,
-  unique: undefined,
-  payloadRef: undefined,
-  ...content,
-  uniqueKey: content.unique?.key,
-  holdsKey: content.unique !== undefined,
-  attempts: [],
-  progress: undefined,
-  state: "ready",
-  eta: Math.max(now, content.eta),
-  enqueuedAt: now,
-  attempt: 0,
-  crashes: 0,
-  token: 0,
-  firstAttemptAt: undefined,
-  startedAt: undefined,
-  worker: undefined,
-  leaseUntil: undefined,
-  cancelRequested: undefined,
-  endedAt: undefined,
-  reason: undefined,
-  result: undefined,
-  failure: undefined,
-})
-
-export const enqueue = (model: Model, records: ReadonlyArray<NewRecord>, now: number) =>
-  each(model, records, (model, given): Said<TaskQueue.EnqueueOutcome> => {
-    if (find(model, given.id) !== undefined) return [model, { _tag: "Existing", id: given.id }]
-    const record = fresh(given, now)
-    const taken = given.name === undefined ? undefined : nameOf(model, given, now)
-    const holder = given.unique === undefined ? undefined : holderOf(model, given)
-    if (taken !== undefined) {
-      if (given.onDuplicate === "ignore") return [model, { _tag: "Existing", id: taken.owner }]
-      if (given.onDuplicate === "fail") {
-        const { owner, until } = taken
-        return [model, until === undefined ? { _tag: "Duplicate", id: owner } : { _tag: "Tombstoned", until }]
-      }
-      const owner = taken.until === undefined ? find(model, taken.owner) : undefined
-      if (owner !== undefined && isWaiting(owner)) {
-        if (holder !== undefined && holder.id !== owner.id) return [model, { _tag: "Existing", id: holder.id }]
-        return [put(model, { ...record, id: owner.id, token: owner.token }), { _tag: "Replaced", id: owner.id }]
-      }
-    }
-    if (holder !== undefined) return [model, { _tag: "Existing", id: holder.id }]
-    return [own({ ...model, records: [...model.records, record] }, record), { _tag: "Inserted", id: record.id }]
-  })
-
-const end = (
+/** Does something to those records that are, when their turn comes, still as asked. */
+const inTurn = (
   model: Model,
-  record: ModelRecord,
-  how: Pick<ModelRecord, "state"> & Partial<ModelRecord>,
-  now: number,
-): Model => {
-  const ended = { ...record, ...how, endedAt: now, leaseUntil: undefined }
-  const names = model.names.map((name) =>
-    name.owner === record.id && isNameOf(record)(name) ? { ...name, until: now + record.tombstone } : name,
-  )
-  const isKept = ended.state === "dead" || ended.keep > 0
-  return { ...(isKept ? put(model, ended) : drop(model, record.id)), names }
-}
-
-/** Back to waiting, or cancelled when somebody asked for that. */
-const waitAgain = (model: Model, record: ModelRecord, how: Partial<ModelRecord>, now: number): Model =>
-  record.cancelRequested !== undefined
-    ? end(model, { ...record, ...how, eta: record.eta }, { state: "cancelled" }, now)
-    : put(model, {
-        ...record,
-        ...how,
-        state: "ready",
-        eta: Math.max(now, how.eta ?? now),
-        leaseUntil: undefined,
-      })
-
-const takeBack = (model: Model, now: number): Model =>
-  model.records.reduce((model, record) => {
-    if (isRunning(record) && record.leaseUntil! <= now) {
-      const failure = JSON.stringify({ attempt: record.attempt, at: now, kind: "crash", tag: "Crashed" })
-      const crashed = { ...withAttempt(record, "Crash", failure, now), crashes: record.crashes + 1, failure }
-      return crashed.crashes > record.maxCrashes && record.cancelRequested === undefined
-        ? end(model, crashed, { state: "dead", reason: "Crashed" }, now)
-        : waitAgain(model, crashed, {}, now)
-    }
-    const isLate = isWaiting(record) && record.firstAttemptAt === undefined && (record.expiresAt ?? now + 1) <= now
-    return isLate ? end(model, record, { state: "dead", reason: "Expired" }, now) : model
+  is: (record: ModelRecord) => boolean,
+  change: (model: Model, record: ModelRecord) => Model,
+): Model =>
+  model.records.filter(is).reduce((model, { id }) => {
+    const record = find(model, id)
+    return record !== undefined && is(record) ? change(model, record) : model
   }, model)
 
-export const limitsOf = (model: Model, queue: string): Limits =>
-  model.limits[queue] ?? { ...unlimited, bucket: { tokens: 0, at: 0 } }
-export const rateOf = ({ burst, rate }: QueueLimits) => (rate === undefined ? undefined : { rate, burst })
+const takeBack = (model: Model, now: number): Model => {
+  const isLost = (record: ModelRecord) => isRunning(record) && record.leaseUntil! <= now
+  const isLate = (record: ModelRecord) =>
+    isWaiting(record) && record.firstAttemptAt === undefined && (record.expiresAt ?? now + 1) <= now
+  return inTurn(
+    inTurn(model, isLost, (model, record) => crash(model, record, now)),
+    isLate,
+    (model, record) => end(model, record, { state: "dead", reason: "Expired" }, now),
+  )
+}
 
-/** Higher priority first, then eta, or by ageing; then insertion (the sort is stable). */
-const inOrder =
-  ({ ageing }: QueueLimits) =>
-  (left: ModelRecord, right: ModelRecord) =>
-    ageing === undefined
-      ? right.priority - left.priority || left.eta - right.eta
-      : left.eta - left.priority * ageing - (right.eta - right.priority * ageing)
+const crash = (model: Model, record: ModelRecord, now: number): Model => {
+  const failure = JSON.stringify({ attempt: record.attempt, at: now, kind: "crash", tag: "Crashed" })
+  const crashed = { ...withAttempt(record, "Crash", failure, now), crashes: record.crashes + 1, failure }
+  return crashed.crashes > record.maxCrashes && record.cancelRequested === undefined
+    ? end(model, crashed, { state: "dead", reason: "Crashed" }, now)
+    : waitAgain(model, crashed, {}, now)
+}
 
 export const claim = (model: Model, params: TaskQueue.ClaimParams): Said<ReadonlyArray<ModelRecord>> => {
   const { now } = params
-  const [after, claimed] = each(takeBack(model, now), params.queues, (model, { limit, name }) => {
-    const limits = limitsOf(model, name)
-    const rate = rateOf(limits)
-    const bucket = rate === undefined ? limits.bucket : TokenBucket.refill(limits.bucket, rate, now)
-    const running = model.records.filter((record) => isRunning(record) && record.queue === name).length
-    const free = Math.max(0, (limits.maxConcurrent ?? Number.POSITIVE_INFINITY) - running)
-    const tokens = rate === undefined ? Number.POSITIVE_INFINITY : rate.rate === 0 ? 0 : TokenBucket.available(bucket)
-    const started = model.records
-      .filter(
-        (record) =>
-          isWaiting(record) &&
-          record.queue === name &&
-          record.eta <= now &&
-          params.tasks.some((task) => task.name === record.task && task.maxVersion >= record.version) &&
-          (record.target === undefined || params.targets.includes(record.target)),
-      )
-      .sort(inOrder(limits))
-      .slice(0, limits.paused ? 0 : Math.min(limit, free, tokens))
-      .map(
-        (record): ModelRecord => ({
-          ...record,
-          state: "running",
-          worker: params.worker,
-          startedAt: now,
-          firstAttemptAt: record.firstAttemptAt ?? now,
-          leaseUntil: now + (record.lease ?? params.lease),
-          attempt: record.attempt + 1,
-          token: record.token + 1,
-        }),
-      )
-    const spends = rate !== undefined && started.length > 0
-    const spent = spends ? TokenBucket.take(bucket, started.length) : limits.bucket
-    const next = { ...model, limits: { ...model.limits, [name]: { ...limits, bucket: spent } } }
+  const [after, claimed] = each(takeBack(model, now), params.queues, (model, queue) => {
+    const [next, chosen] = start(model, params, queue)
+    const started = chosen.map(
+      (record): ModelRecord => ({
+        ...record,
+        state: "running",
+        worker: params.worker,
+        startedAt: now,
+        firstAttemptAt: record.firstAttemptAt ?? now,
+        leaseUntil: now + (record.lease ?? params.lease),
+        attempt: record.attempt + 1,
+        token: record.token + 1,
+      }),
+    )
     return [started.reduce(put, next), started]
   })
   return [after, claimed.flat()]
@@ -244,16 +95,35 @@ export const claim = (model: Model, params: TaskQueue.ClaimParams): Said<Readonl
 
 /** When the same claim would next give something, if nobody did anything before: found by trying. */
 export const nextClaimable = (model: Model, params: TaskQueue.ClaimParams): number | undefined => {
-  const tokens = params.queues.map(({ name }) => {
+  const queues = params.queues.map(({ name }) => name)
+  const limitTimes = queues.flatMap((name) => {
     const limits = limitsOf(model, name)
-    return limits.rate === undefined ? undefined : TokenBucket.nextAt(limits.bucket, { ...limits, rate: limits.rate })
+    const turns = turnsOf(model, name)
+    const rate = rateOf(limits)
+    const keyTimes = Object.entries(turns.keys).flatMap(([key, { bucket, override, pausedUntil }]) => {
+      const { rate } = keyLimitsOf(limits.byKey, key, override)
+      return [pausedUntil, rate && bucket && TokenBucket.nextAt(bucket, rate)]
+    })
+    return [rate && TokenBucket.nextAt(limits.bucket, rate), turns.pausedUntil, ...keyTimes]
   })
-  const times = [params.now, ...tokens, ...model.records.flatMap(({ eta, leaseUntil }) => [eta, leaseUntil])]
-  return times
+  const recordTimes = model.records.flatMap(({ eta, leaseUntil, wanted }) => [eta, leaseUntil, wanted])
+  // What will expire, and leases in other queues, count for nothing: who waits need not know that others wait for them.
+  const seen = {
+    ...model,
+    records: model.records.map((record) => ({
+      ...record,
+      leaseUntil: queues.includes(record.queue) ? record.leaseUntil : Number.POSITIVE_INFINITY,
+      expiresAt: (record.expiresAt ?? 0) > params.now ? undefined : record.expiresAt,
+    })),
+  }
+  return [params.now, ...limitTimes, ...recordTimes]
     .filter((time) => time !== undefined)
-    .filter((time) => time >= params.now)
+    .filter((time) => time >= params.now && Number.isFinite(time))
     .sort((left, right) => left - right)
-    .find((now) => claim(model, { ...params, now })[1].length > 0)
+    .find((now) => {
+      const both = claim(model, { ...params, now })[1]
+      return claim(seen, { ...params, now })[1].some(({ id }) => both.some((record) => record.id === id))
+    })
 }
 
 const held = (model: Model, { id, token }: TaskQueue.Lease) => {
@@ -284,8 +154,10 @@ export const settle = (model: Model, settlements: ReadonlyArray<TaskQueue.Settle
     const record = withAttempt(said, settlement._tag, failure, now)
     const givenBack = record.attempt - 1
     switch (settlement._tag) {
-      case "Succeed":
-        return [end(model, record, { state: "succeeded", result: settlement.result }, now), "Settled"]
+      case "Succeed": {
+        const handed = handOver(model, record.memberOf, settlement.handOver)
+        return [end(handed, record, { state: "succeeded", result: settlement.result }, now), "Settled"]
+      }
       case "Cancel":
         return [end(model, record, { state: "cancelled" }, now), "Settled"]
       case "Bury": {
@@ -295,53 +167,54 @@ export const settle = (model: Model, settlements: ReadonlyArray<TaskQueue.Settle
       }
       case "Retry":
         return [waitAgain(model, record, { eta: settlement.eta, failure: settlement.failure }, now), "Settled"]
-      case "Snooze":
-        return [waitAgain(model, record, { eta: settlement.eta, attempt: givenBack }, now), "Settled"]
+      case "Snooze": {
+        const { eta, pause } = settlement
+        const isOver = record.cancelRequested !== undefined || followerOf(model, record.id) !== undefined
+        const after = waitAgain(model, record, { eta, attempt: givenBack }, now)
+        if (isOver || pause === undefined) return [after, "Settled"]
+        return [pauseLonger(after, record.queue, pause === "key" ? record.key : undefined, eta), "Settled"]
+      }
       case "Release":
         return [waitAgain(model, record, { attempt: givenBack }, now), "Settled"]
     }
   })
 
 export const cancel = (model: Model, ids: ReadonlyArray<TaskId>, reason: string, now: number) =>
-  each(model, ids, (model, id): Said<TaskQueue.CancelOutcome> => {
-    const record = find(model, id)
-    if (record === undefined) return [model, "NotFound"]
-    if (hasEnded(record)) return [model, "TooLate"]
-    const asked = { ...record, cancelRequested: reason }
-    if (isRunning(record)) return [put(model, asked), "Requested"]
-    return [end(model, asked, { state: "cancelled" }, now), "Cancelled"]
-  })
+  each(model, ids, (model, id) => cancelOne(model, id, reason, now))
 
 export const redrive = (model: Model, ids: ReadonlyArray<TaskId>, now: number) =>
   each(model, ids, (model, id): Said<TaskQueue.RedriveOutcome> => {
     const record = find(model, id)
     if (record === undefined) return [model, "NotFound"]
     if (record.state !== "dead") return [model, "NotDead"]
-    const { attempts, enqueuedAt, failure, token } = record
-    const again = { ...fresh({ ...record, onDuplicate: "fail" }, now), enqueuedAt, failure, token, attempts }
+    const { attempts, enqueuedAt, failure, join, token } = record
+    const again = { ...fresh({ ...record, onDuplicate: "fail" }, now), enqueuedAt, failure, token, attempts, join }
     const holder = holderOf(model, record)
     const holdsKey = record.unique !== undefined && (holder === undefined || holder.id === id)
     const waiting = put(model, { ...again, holdsKey, eta: now, expiresAt: undefined })
     const taken = nameOf(model, record, now)
-    return [taken === undefined || taken.owner === id ? own(waiting, record) : waiting, "Redriven"]
+    const owned = taken === undefined || taken.owner === id ? own(waiting, record) : waiting
+    return [uncount(owned, record.memberOf), "Redriven"]
   })
 
-const forget = (model: Model, record: ModelRecord): Model => {
-  const isFreed = (name: Name) => !hasEnded(record) && name.owner === record.id && isNameOf(record)(name)
-  return { ...drop(model, record.id), names: model.names.filter((name) => !isFreed(name)) }
+/** What was dead is not: while something still waits for it, it is counted anew when it ends. */
+const uncount = (model: Model, id: TaskId | undefined): Model => {
+  const join = find(model, id)
+  if (join === undefined || !isHeldJoin(join)) return model
+  return put(model, { ...join, join: { ...join.join!, dead: join.join!.dead - 1 } })
 }
 
-export const remove = (model: Model, ids: ReadonlyArray<TaskId>, only: "dead" | undefined) =>
+export const remove = (model: Model, ids: ReadonlyArray<TaskId>, only: "dead" | undefined, now: number) =>
   each(model, ids, (model, id): Said<TaskQueue.RemoveOutcome> => {
     const record = find(model, id)
     if (record === undefined) return [model, "NotFound"]
     if (only === "dead" && record.state !== "dead") return [model, "NotDead"]
-    return isRunning(record) ? [model, "Running"] : [forget(model, record), "Removed"]
+    return isRunning(record) ? [model, "Running"] : [forget(model, record, now), "Removed"]
   })
 
-export const purge = (model: Model, queue: string): Said<number> => {
+export const purge = (model: Model, queue: string, now: number): Said<number> => {
   const waiting = model.records.filter((record) => isWaiting(record) && record.queue === queue)
-  return [waiting.reduce(forget, model), waiting.length]
+  return [forgetAll(model, waiting, now), waiting.length]
 }
 
 export const prune = (model: Model, now: number, deadBefore: number): Said<number> => {
@@ -350,7 +223,12 @@ export const prune = (model: Model, now: number, deadBefore: number): Said<numbe
       hasEnded(record) &&
       (record.state === "dead" ? record.endedAt! < deadBefore : record.endedAt! + record.keep <= now),
   )
-  return [over.reduce(forget, { ...model, names: model.names.filter(isTakenAt(now)) }), over.length]
+  const rest = {
+    ...forgetKeys(model, now),
+    names: model.names.filter(isTakenAt(now)),
+    spacings: model.spacings.filter(({ until }) => until > now),
+  }
+  return [over.reduce<Model>((model, record) => forget(model, record, now), rest), over.length]
 }
 
 export const configure = (

@@ -2,23 +2,9 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Stream from "effect/Stream"
-import { type Change, TaskQueue } from "../../TaskQueue.ts"
+import { TaskQueue } from "../../TaskQueue.ts"
 import type { Chapter } from "./chapter.ts"
-import { bury, claim, claimOne, enqueue, idsOf, insert, mustGet, succeed } from "./records.ts"
-
-/** The first change that a call brings about and that the predicate accepts. */
-const firstChange = <A extends Change["_tag"], E, R>(tag: A, call: Effect.Effect<unknown, E, R>) =>
-  Effect.gen(function* () {
-    const queue = yield* TaskQueue
-    const changes = yield* queue.changes
-    const found = yield* Effect.forkChild(Stream.runHead(Stream.filter(changes, (change) => change._tag === tag)), {
-      startImmediately: true,
-    })
-    yield* call
-    const change = yield* Fiber.join(found)
-    return change._tag === "Some" ? (change.value as Extract<Change, { _tag: A }>) : undefined
-  })
+import { bury, claim, claimOne, enqueue, firstChange, idsOf, insert, mustGet, succeed } from "./records.ts"
 
 export const readings: Chapter = {
   title: "get, find, counts, changes",

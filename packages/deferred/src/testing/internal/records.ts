@@ -2,9 +2,11 @@
  * Records and calls for the suites, with everything filled in that a test does not speak of.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
 import type { TaskId } from "../../TaskId.ts"
-import { type ClaimedRecord, type Settlement, TaskQueue } from "../../TaskQueue.ts"
-import type { NewRecord, TaskRecord } from "../../TaskRecord.ts"
+import { type Change, type ClaimedRecord, type Settlement, TaskQueue } from "../../TaskQueue.ts"
+import type { Join, NewRecord, TaskRecord } from "../../TaskRecord.ts"
 
 /** A record with an id of the queue. */
 export const record = (fields?: Partial<NewRecord>): Effect.Effect<NewRecord, never, TaskQueue> =>
@@ -23,6 +25,12 @@ export const record = (fields?: Partial<NewRecord>): Effect.Effect<NewRecord, ne
     keep: Number.POSITIVE_INFINITY,
     ...fields,
   }))
+
+export const joinOf = (total: number, onFailure: Join["onFailure"], afterwards: Join["afterwards"]): Join => ({
+  total,
+  onFailure,
+  afterwards,
+})
 
 /** Enqueues at a time (default 0) and gives the outcomes. */
 export const enqueue = Effect.fnUntraced(function* (fields: ReadonlyArray<Partial<NewRecord>>, now = 0) {
@@ -103,3 +111,16 @@ export const mustGet = Effect.fnUntraced(function* (
 
 export const idsOf = (records: ReadonlyArray<{ readonly id: TaskId }>): ReadonlyArray<TaskId> =>
   records.map(({ id }) => id)
+
+/** The first change that a call brings about and that the predicate accepts. */
+export const firstChange = <A extends Change["_tag"], E, R>(tag: A, call: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    const queue = yield* TaskQueue
+    const changes = yield* queue.changes
+    const found = yield* Effect.forkChild(Stream.runHead(Stream.filter(changes, (change) => change._tag === tag)), {
+      startImmediately: true,
+    })
+    yield* call
+    const change = yield* Fiber.join(found)
+    return change._tag === "Some" ? (change.value as Extract<Change, { _tag: A }>) : undefined
+  })

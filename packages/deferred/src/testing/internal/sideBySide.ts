@@ -2,17 +2,33 @@
  * A driver and the model, side by side: every step is made on both, and what both say and have is compared.
  */
 import { assert } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { unlimited as keysUnlimited } from "../../KeyLimits.ts"
 import type { ClaimParams, Count, Lease, TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
 import type { Attempt, AttemptFailure, TaskRecord } from "../../TaskRecord.ts"
 import * as History from "./history.ts"
 import * as Model from "./model.ts"
 import * as Look from "./modelLook.ts"
+import { enqueue } from "./modelPlaces.ts"
+import { empty, type ModelRecord, type Said } from "./modelState.ts"
+import { configureKey, pauseUntil } from "./modelTurns.ts"
 
 /** What is compared of a record: all that the contract has, and nothing that is a driver's own. */
 const shown = (record: TaskRecord) => {
-  const { attempts: _, holdsKey: __, token: ___, tombstone: ____, unique: _____, ...rest } = record as Model.ModelRecord
+  const { attempts, follows, holdsKey, token, tombstone, unique, wanted, ...rest } = record as ModelRecord
   return { ...rest, headers: { ...rest.headers }, failure: shownFailure(rest.failure) }
+}
+
+/** The fields in which two records are not alike, for people. */
+const difference = (left: object | undefined, right: object | undefined): string => {
+  if (left === undefined || right === undefined) return left === undefined ? "it is not there" : "it is there"
+  const others = new Map<string, unknown>(Object.entries(right))
+  return Object.entries(left)
+    .map(([field, value]) => [field, JSON.stringify(value), JSON.stringify(others.get(field))] as const)
+    .filter(([, is, was]) => is !== was)
+    .map(([field, is, was]) => `${field} is ${is}, not ${was}`)
+    .join("; ")
 }
 
 /** How a crash is worded is free. */
@@ -59,25 +75,42 @@ const filters = [
   { tag: "Crashed" },
   { endedAfter: 1_000_020, endedBefore: 1_000_400 },
   { namePrefix: "n" },
+  { memberOf: History.idOf(0) },
+  { memberOf: History.idOf(5), state: "succeeded" },
+  { memberOf: History.idOf(9), queue: "b" },
 ] as const
 
+const queues = ["a", "b"]
+const keys = ["K", "L"]
+const eachKey = queues.flatMap((queue) => keys.map((key) => ({ queue, key })))
+
 /** Makes steps on both and fails where they differ; `mark` tells the steps of a history apart. */
-export const sideBySide = (queue: TaskQueue["Service"]) => {
+export const sideBySide = (queue: TaskQueue["Service"], uses: typeof History.Uses.Type) => {
   let now = 1_000_000
-  let model = Model.empty
+  let model = empty
   /** The leases that the driver gave, with the number of the claim, by which the model knows them. */
   let leases: ReadonlyArray<Lease & { readonly claims: number }> = []
 
-  const recent = (back: number) => leases.at(-1 - back) ?? leases[0] ?? { id: History.idOf(0), token: 0, claims: 0 }
+  /** Those that hold come first, the last one given before the others, so that most calls find something to do. */
+  const recent = (back: number) => {
+    const holds = ({ claims, id }: (typeof leases)[number]) =>
+      model.records.some((record) => record.id === id && record.token === claims && record.leaseUntil !== undefined)
+    const ordered = [...leases.filter((lease) => !holds(lease)), ...leases.filter(holds)]
+    return ordered.at(-1 - back) ?? ordered[0] ?? { id: History.idOf(0), token: 0, claims: 0 }
+  }
   const given = (back: number): Lease => ({ id: recent(back).id, token: recent(back).token })
   const counted = (back: number): Lease => ({ id: recent(back).id, token: recent(back).claims })
 
-  const same = <A>(call: Effect.Effect<A, TaskQueueError>, [after, expected]: Model.Said<A>) =>
+  const same = <A>(call: Effect.Effect<A, TaskQueueError>, [after, expected]: Said<A>) =>
     Effect.map(call, (actual) => {
       model = after
-      assert.deepStrictEqual(actual, expected)
+      assert.deepStrictEqual(actual, expected, `${JSON.stringify(actual)}, not ${JSON.stringify(expected)}`)
       return actual
     })
+
+  /** Removing has no time of its own: what it means for others happens by the clock. */
+  const byClock = <A>(call: (now: number) => Effect.Effect<A, TaskQueueError>) =>
+    Effect.flatMap(Clock.currentTimeMillis, call)
 
   const claim = Effect.fnUntraced(function* (params: ClaimParams) {
     const [after, expected] = Model.claim(model, params)
@@ -101,9 +134,10 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
       case "Wait":
         now += step.by
         return Effect.void
-      case "Enqueue": {
-        const records = History.recordsOf(step, mark, now)
-        return Effect.map(same(queue.enqueue({ records, now }), Model.enqueue(model, records, now)), (outcomes) => {
+      case "Enqueue":
+      case "Together": {
+        const records = History.recordsOf(step, mark, uses, now)
+        return Effect.map(same(queue.enqueue({ records, now }), enqueue(model, records, now)), (outcomes) => {
           // A new record, also when its id was that of one long gone: no lease on it was given yet.
           const inserted = outcomes.map((outcome) => (outcome._tag === "Inserted" ? outcome.id : undefined))
           leases = leases.filter(({ id }) => !inserted.includes(id))
@@ -144,10 +178,10 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
       case "Remove": {
         const ids = step.ids.map(History.idOf)
         const only = step.only === "dead" ? step.only : undefined
-        return same(queue.remove({ ids, only }), Model.remove(model, ids, only))
+        return byClock((clock) => same(queue.remove({ ids, only }), Model.remove(model, ids, only, clock)))
       }
       case "Purge":
-        return same(queue.purge(step), Model.purge(model, step.queue))
+        return byClock((clock) => same(queue.purge(step), Model.purge(model, step.queue, clock)))
       case "Prune": {
         const deadBefore = now + step.deadBefore
         // Room for all: which of many go first is not promised.
@@ -161,16 +195,27 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
         )
         return same(configured, Model.configure(model, step.queue, limits, now))
       }
+      case "ConfigureKey": {
+        const { key, queue: name } = step
+        const override = History.overrideOf(step)
+        return same(queue.configureKey({ queue: name, key, override, now }), configureKey(model, name, key, override))
+      }
+      case "PauseUntil": {
+        const key = step.key === "" ? undefined : step.key
+        const until = now + step.by
+        return same(queue.pauseUntil({ queue: step.queue, key, until, now }), pauseUntil(model, step.queue, key, until))
+      }
     }
   }
 
   const compare = Effect.gen(function* () {
     const records = Look.look(model, {}, now)
     const found = yield* queue.get({ ids: History.ids, now })
-    assert.deepStrictEqual(
-      found.map((record) => record && shown(record)),
-      History.ids.map((id) => records.find((record) => record.id === id)).map((record) => record && shown(record)),
-    )
+    for (const [n, id] of History.ids.entries()) {
+      const expected = records.find((record) => record.id === id)
+      const [left, right] = [found[n], expected].map((record) => record && shown(record))
+      assert.deepStrictEqual(left, right, difference(left, right))
+    }
     const page = yield* queue.find({ limit: 100, now })
     assert.deepStrictEqual(
       page.records.map(({ id }) => id),
@@ -191,9 +236,13 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
       yield* queue.payloadRefs({ refs }),
       refs.map((ref) => records.some(({ payloadRef }) => payloadRef === ref)),
     )
-    for (const name of ["a", "b"]) {
+    for (const name of queues) {
       const { executedLastMinute: _, ...statistics } = yield* queue.statistics({ queue: name, now })
       assert.deepStrictEqual(statistics, Look.statistics(model, name, now))
+    }
+    for (const { key, queue: name } of eachKey) {
+      const { override, ...statistics } = yield* queue.keyStatistics({ queue: name, key, now })
+      assert.deepStrictEqual({ ...statistics, override: { ...override } }, Look.keyStatistics(model, name, key, now))
     }
   })
 
@@ -210,15 +259,21 @@ export const sideBySide = (queue: TaskQueue["Service"]) => {
         JSON.stringify(filter),
       )
     }
-    for (const name of ["a", "b"]) {
-      yield* queue.configure({ queue: name, limits: { paused: false, rate: undefined, maxConcurrent: undefined }, now })
-      const limits = { paused: false, rate: undefined, maxConcurrent: undefined }
+    const limits = { paused: false, rate: undefined, maxConcurrent: undefined, byKey: keysUnlimited }
+    for (const name of queues) {
+      yield* queue.configure({ queue: name, limits, now })
       model = Model.configure(model, name, limits, now)[0]
+      yield* same(queue.pauseUntil({ queue: name, until: now, now }), pauseUntil(model, name, undefined, now))
+    }
+    for (const { key, queue: name } of eachKey) {
+      const override = {}
+      yield* same(queue.configureKey({ queue: name, key, override, now }), configureKey(model, name, key, override))
+      yield* same(queue.pauseUntil({ queue: name, key, until: now, now }), pauseUntil(model, name, key, now))
     }
     for (let left = true; left; ) {
       now += 1_000_000
       const records = yield* claim({
-        queues: ["a", "b"].map((name) => ({ name, limit: 5 })),
+        queues: queues.map((name) => ({ name, limit: 5 })),
         tasks: ["t", "u"].map((name) => ({ name, maxVersion: 2 })),
         targets: ["x"],
         lease: 10,
