@@ -3,11 +3,15 @@ import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import { Effect, Schema } from "effect"
-import { makeEnqueue } from "../src/internal/sqlite/enqueue.ts"
+import { makeJoinRows } from "../src/internal/sqlite/joinRows.ts"
 import { makeLanes } from "../src/internal/sqlite/lanes.ts"
 import { makeLedger } from "../src/internal/sqlite/ledger.ts"
+import { makeLimits } from "../src/internal/sqlite/limits.ts"
+import { makeLine } from "../src/internal/sqlite/line.ts"
+import { makePlacing } from "../src/internal/sqlite/placing.ts"
 import { migrate } from "../src/internal/sqlite/schema.ts"
 import { Touched } from "../src/internal/sqlite/touched.ts"
+import { makeTurns } from "../src/internal/sqlite/turns.ts"
 import { makeKeys } from "../src/internal/sqlite/unique.ts"
 
 const Waiting = Schema.Struct({
@@ -33,7 +37,17 @@ describe("ready records", () => {
         const db = new DatabaseSync(":memory:")
         migrate(db, 0)
         const touched = new Touched()
-        const enqueue = makeEnqueue(db, { keys: makeKeys(db), ledger: makeLedger(db), touched })
+        const line = makeLine(db)
+        const turns = makeTurns(db, { line, touched })
+        const { insert } = makePlacing(db, {
+          joinRows: makeJoinRows(db),
+          keys: makeKeys(db, { touched, turns }),
+          ledger: makeLedger(db),
+          limits: makeLimits(db, touched),
+          line,
+          touched,
+          turns,
+        })
         const records = waiting.map(({ eta, priority, task, version }, index) => ({
           id: String(index) as TaskId,
           task,
@@ -48,7 +62,7 @@ describe("ready records", () => {
           maxCrashes: 0,
           keep: 0,
         }))
-        for (const _ of enqueue(records, 0));
+        for (const record of records) insert(record, { eta: record.eta }, 0)
         const params = {
           queues: [],
           tasks: [

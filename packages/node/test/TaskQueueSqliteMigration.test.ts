@@ -4,11 +4,13 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
+import { unlimited } from "@outlive/deferred/KeyLimits"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import type { TaskState } from "@outlive/deferred/TaskRecord"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect } from "effect"
+import { record } from "./records.ts"
 
 /** What version 1 made of a new file, word by word. */
 const version1 = `CREATE TABLE outlive_records (
@@ -71,6 +73,53 @@ const version1 = `CREATE TABLE outlive_records (
     tokens_at REAL NOT NULL
   ) STRICT, WITHOUT ROWID;`
 
+/** What version 2 did to that, word by word. */
+const version2 = `ALTER TABLE outlive_records ADD COLUMN unique_key TEXT;
+  ALTER TABLE outlive_records ADD COLUMN unique_while INTEGER;
+  ALTER TABLE outlive_records ADD COLUMN holds_key INTEGER;
+  ALTER TABLE outlive_records ADD COLUMN payload_ref TEXT;
+  ALTER TABLE outlive_records ADD COLUMN progress TEXT;
+  CREATE UNIQUE INDEX outlive_unique_keys ON outlive_records (task, unique_key) WHERE holds_key = 1;
+  CREATE INDEX outlive_payload_refs ON outlive_records (payload_ref) WHERE payload_ref IS NOT NULL;
+  DROP INDEX outlive_dead;
+  DROP INDEX outlive_prunable;
+  UPDATE outlive_records SET prune_at = ended_at WHERE state = 4;
+  CREATE INDEX outlive_prunable ON outlive_records (state, prune_at) WHERE prune_at IS NOT NULL;
+  DROP INDEX outlive_ended;
+  CREATE INDEX outlive_ended ON outlive_records (queue, task, state, ended_at) WHERE state >= 2;
+  CREATE INDEX outlive_dead_letters ON outlive_records (queue, task, reason,
+    CASE WHEN json_valid(failure) THEN CASE json_type(failure, '$.tag') WHEN 'text' THEN failure ->> '$.tag' END END, ended_at) WHERE state = 4;
+  CREATE TABLE outlive_attempts (
+    seq INTEGER NOT NULL,
+    token INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    failure TEXT,
+    PRIMARY KEY (seq, token)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE outlive_executed (
+    second INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (second, queue)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE outlive_workers (
+    id TEXT PRIMARY KEY,
+    until REAL NOT NULL,
+    info TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX outlive_departed ON outlive_workers (until);
+  CREATE TABLE outlive_payloads (
+    ref TEXT NOT NULL UNIQUE,
+    at REAL NOT NULL,
+    body TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX outlive_put ON outlive_payloads (at, ref);
+  ALTER TABLE outlive_queues ADD COLUMN ageing REAL;`
+
 const newFile = Effect.map(
   Effect.acquireRelease(
     Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-"))),
@@ -103,33 +152,64 @@ const oldFile = Effect.tap(newFile, (filename) =>
     db.exec(
       `PRAGMA journal_mode = WAL; ${version1}; CREATE TABLE outlive_schema (version INTEGER NOT NULL) STRICT; INSERT INTO outlive_schema VALUES (1)`,
     )
-    rows.forEach((row, index) => {
-      const whole: Record<string, number | string> = {
-        id: idOf(index),
-        queue: "queue",
-        task: "task",
-        version: 1,
-        priority: 0,
-        eta: 3,
-        token: 0,
-        attempt: 0,
-        crashes: 0,
-        max_crashes: 3,
-        keep: 1000,
-        tombstone: 0,
-        enqueued_at: 2,
-        ...row,
-      }
-      const columns = Object.keys(whole)
-      db.prepare(
-        `INSERT INTO outlive_records (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`,
-      ).run(...Object.values(whole))
-    })
+    insert(db, rows)
     db.prepare("INSERT INTO outlive_names (queue, name, id) VALUES ('queue', 'mine', ?)").run(idOf(0))
     db.exec("INSERT INTO outlive_queues VALUES ('queue', 0, 2.5, 7, 9, 7, 0)")
     db.close()
   }),
 )
+
+/** One that version 2 had brought forward, with more rows, and ageing in its queue. */
+const file2 = Effect.tap(oldFile, (filename) =>
+  Effect.sync(() => {
+    const db = new DatabaseSync(filename)
+    db.exec(`${version2}; UPDATE outlive_schema SET version = 2; UPDATE outlive_queues SET ageing = 60`)
+    insert(
+      db,
+      [
+        { state: 0, payload: '"unique"', unique_key: "one", unique_while: 3, holds_key: 1, payload_ref: "here" },
+        {
+          state: 1,
+          payload: '"with progress"',
+          attempt: 1,
+          token: 1,
+          worker: "old",
+          started_at: 7,
+          lease_until: now + 500,
+          progress: "5",
+        },
+      ],
+      rows.length,
+    )
+    db.exec("INSERT INTO outlive_attempts VALUES (2, 1, 1, 'old', 5, 6, 'Retry', NULL)")
+    db.close()
+  }),
+)
+
+const insert = (db: DatabaseSync, rows: ReadonlyArray<Record<string, number | string>>, from = 0) => {
+  rows.forEach((row, index) => {
+    const whole: Record<string, number | string> = {
+      id: idOf(from + index),
+      queue: "queue",
+      task: "task",
+      version: 1,
+      priority: 0,
+      eta: 3,
+      token: 0,
+      attempt: 0,
+      crashes: 0,
+      max_crashes: 3,
+      keep: 1000,
+      tombstone: 0,
+      enqueued_at: 2,
+      ...row,
+    }
+    const columns = Object.keys(whole)
+    db.prepare(`INSERT INTO outlive_records (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`).run(
+      ...Object.values(whole),
+    )
+  })
+}
 
 const claim = (driver: TaskQueue.Driver, now: number) =>
   driver.claim({
@@ -145,7 +225,7 @@ const counts = (driver: TaskQueue.Driver, filter: TaskQueue.Filter = {}) =>
     counts.map(({ count, reason, state, tag }) => [state, reason, tag, count].join(" ")).sort(),
   )
 
-describe("a file of version 1", () => {
+describe("a file of an older version", () => {
   it.effect("has all its records when it is opened, and then all that is new", () =>
     Effect.gen(function* () {
       const driver = yield* TaskQueueSqlite.make({ filename: yield* oldFile })
@@ -177,7 +257,7 @@ describe("a file of version 1", () => {
         "scheduled   1",
         "succeeded   1",
       ])
-      const limits = { paused: false, rate: 2.5, burst: 7, maxConcurrent: 9, ageing: undefined }
+      const limits = { paused: false, rate: 2.5, burst: 7, maxConcurrent: 9, ageing: undefined, byKey: unlimited }
       assert.deepStrictEqual(yield* driver.limits({ queue: "queue" }), limits)
       // What nobody wrote down then is not known.
       assert.deepStrictEqual(yield* driver.ledger({ ids: records.map(({ id }) => id) }), Array(rows.length).fill([]))
@@ -188,6 +268,7 @@ describe("a file of version 1", () => {
         inFlight: 1,
         executedLastMinute: 0,
         nextTokenAt: now,
+        pausedUntil: undefined,
       })
     }),
   )
@@ -230,29 +311,107 @@ describe("a file of version 1", () => {
     }),
   )
 
-  it.effect("is brought forward once, whoever else opens it at the same moment, and is sound then", () =>
+  it.effect("goes on where it was when version 2 wrote it, and takes what that did not know", () =>
     Effect.gen(function* () {
-      const filename = yield* oldFile
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          const drivers = yield* Effect.all(
-            Array.from({ length: 4 }, () => TaskQueueSqlite.make({ filename })),
-            { concurrency: "unbounded" },
-          )
-          for (const driver of drivers) assert.lengthOf(yield* counts(driver), 7)
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* file2 })
+      const { records } = yield* driver.find({ limit: 100, now })
+      assert.deepStrictEqual(
+        records.slice(rows.length).map(({ key, join, memberOf, payloadRef, progress, uniqueKey }) => {
+          return { key, join, memberOf, payloadRef, progress, uniqueKey }
         }),
+        [
+          {
+            key: undefined,
+            join: undefined,
+            memberOf: undefined,
+            payloadRef: "here",
+            progress: undefined,
+            uniqueKey: "one",
+          },
+          {
+            key: undefined,
+            join: undefined,
+            memberOf: undefined,
+            payloadRef: undefined,
+            progress: "5",
+            uniqueKey: undefined,
+          },
+        ],
       )
-      const db = new DatabaseSync(filename)
-      assert.deepStrictEqual(db.prepare("PRAGMA integrity_check").all().map(Object.values), [["ok"]])
-      assert.strictEqual(db.prepare("SELECT version FROM outlive_schema").get()?.version, 2)
-      const fresh = yield* newFile
-      yield* Effect.scoped(TaskQueueSqlite.make({ filename: fresh }))
-      const other = new DatabaseSync(fresh)
-      const schema = (db: DatabaseSync) =>
-        db.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name").all().map(Object.values)
-      assert.deepStrictEqual(schema(db), schema(other))
-      db.close()
-      other.close()
+      assert.deepStrictEqual(yield* driver.limits({ queue: "queue" }), {
+        paused: false,
+        rate: 2.5,
+        burst: 7,
+        maxConcurrent: 9,
+        ageing: 60,
+        byKey: unlimited,
+      })
+      assert.include(yield* counts(driver), "ready   2")
+      assert.lengthOf((yield* driver.ledger({ ids: [idOf(1)] }))[0]!, 1)
+      const unique = { key: "one", while: ["waiting", "running"] } as const
+      const join = { total: 1, onFailure: "continue", afterwards: "run" } as const
+      const outcomes = yield* driver.enqueue({
+        records: [
+          record(90, { unique }),
+          record(91, { unique: { ...unique, latest: {} } }),
+          record(92, { key: "k" }),
+          record(93, { key: "k", memberOf: idOf(94) }),
+          record(94, { join }),
+        ],
+        now,
+      })
+      assert.deepStrictEqual(
+        outcomes.map((outcome) => outcome._tag),
+        ["Existing", "Replaced", "Inserted", "Inserted", "Inserted"],
+      )
+      const claimed = yield* claim(driver, now)
+      assert.deepStrictEqual(
+        claimed.records.map(({ id }) => id),
+        [1, 92, 7, 93].map(idOf),
+      )
+      yield* driver.settle({
+        settlements: claimed.records.map(({ id, token }) => ({ id, token, _tag: "Succeed", result: undefined })),
+        now: now + 1,
+      })
+      assert.deepStrictEqual(
+        (yield* driver.get({ ids: [idOf(94)], now: now + 1 })).map((record) => record && [record.state, record.join]),
+        [["ready", { ...join, succeeded: 1, cancelled: 0, dead: 0 }]],
+      )
     }),
   )
+
+  for (const [version, file] of [
+    [1, oldFile],
+    [2, file2],
+  ] as const) {
+    it.effect(
+      `of version ${version} is brought forward once, whoever else opens it at the same moment, and is sound then`,
+      () =>
+        Effect.gen(function* () {
+          const filename = yield* file
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const drivers = yield* Effect.all(
+                Array.from({ length: 4 }, () => TaskQueueSqlite.make({ filename })),
+                { concurrency: "unbounded" },
+              )
+              for (const driver of drivers) assert.lengthOf(yield* counts(driver), 7)
+            }),
+          )
+          const db = new DatabaseSync(filename)
+          assert.deepStrictEqual(db.prepare("PRAGMA integrity_check").all().map(Object.values), [["ok"]])
+          assert.strictEqual(db.prepare("SELECT version FROM outlive_schema").get()?.version, 3)
+          const fresh = yield* newFile
+          yield* Effect.scoped(TaskQueueSqlite.make({ filename: fresh }))
+          const other = new DatabaseSync(fresh)
+          const schema = (db: DatabaseSync) =>
+            db.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name").all().map(Object.values)
+          const flat = (schema: ReadonlyArray<ReadonlyArray<unknown>>) =>
+            schema.map((row) => row.map((text) => String(text).replace(/\s+/g, " ")))
+          assert.deepStrictEqual(flat(schema(db)), flat(schema(other)))
+          db.close()
+          other.close()
+        }),
+    )
+  }
 })

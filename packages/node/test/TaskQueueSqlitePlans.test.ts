@@ -12,18 +12,26 @@ import { makeExecuted } from "../src/internal/sqlite/executed.ts"
 import { failure } from "../src/internal/sqlite/failure.ts"
 import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "../src/internal/sqlite/find.ts"
 import { type GroupCommit, makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
+import { makeJoinRows } from "../src/internal/sqlite/joinRows.ts"
+import { makeJoins } from "../src/internal/sqlite/joins.ts"
+import { makeKeyRows } from "../src/internal/sqlite/keyLimits.ts"
 import { makeLanes } from "../src/internal/sqlite/lanes.ts"
 import { makeLedger, makeReadLedger } from "../src/internal/sqlite/ledger.ts"
 import { makeLimits } from "../src/internal/sqlite/limits.ts"
+import { makeLine } from "../src/internal/sqlite/line.ts"
 import { makeOwnClaims } from "../src/internal/sqlite/ownClaims.ts"
 import { makePayloads } from "../src/internal/sqlite/payloads.ts"
+import { makePlacing } from "../src/internal/sqlite/placing.ts"
 import { makeProgress } from "../src/internal/sqlite/progress.ts"
-import { makePrune, makePurge, makeRemove } from "../src/internal/sqlite/remove.ts"
+import { makePrune } from "../src/internal/sqlite/prune.ts"
+import { makePurge, makeRemove } from "../src/internal/sqlite/remove.ts"
+import { makeRounds } from "../src/internal/sqlite/rounds.ts"
 import { migrate } from "../src/internal/sqlite/schema.ts"
 import { makeExtend, makeSettle } from "../src/internal/sqlite/settle.ts"
-import { makeStatistics } from "../src/internal/sqlite/statistics.ts"
+import { makeKeyStatistics, makeStatistics } from "../src/internal/sqlite/statistics.ts"
 import { makeTakeBack } from "../src/internal/sqlite/takeBack.ts"
 import { Touched } from "../src/internal/sqlite/touched.ts"
+import { makeTurns } from "../src/internal/sqlite/turns.ts"
 import { makeKeys } from "../src/internal/sqlite/unique.ts"
 import { makeWorkers } from "../src/internal/sqlite/workers.ts"
 import { record as sample } from "./records.ts"
@@ -40,7 +48,50 @@ const newDatabase = Effect.acquireRelease(
 /** For statements that are only prepared. */
 const noCommits: GroupCommit = { write: () => Effect.never, read: () => Effect.never, close: Effect.void }
 
+/** The parts of a queue, as `makeCalls` puts them together. */
+const makeParts = (db: DatabaseSync) => {
+  const touched = new Touched()
+  const limits = makeLimits(db, touched)
+  const line = makeLine(db)
+  const turns = makeTurns(db, { line, touched })
+  const joinRows = makeJoinRows(db)
+  const keyRows = makeKeyRows(db)
+  const keys = makeKeys(db, { touched, turns })
+  const ledger = makeLedger(db)
+  const ending = makeEnding(db, { joinRows, keys, ledger, limits, line, touched, turns })
+  const joins = makeJoins(db, { ending, joinRows, touched, turns })
+  const placing = makePlacing(db, { joinRows, keys, ledger, limits, line, touched, turns })
+  const lanes = makeLanes(db)
+  const executed = makeExecuted(db)
+  const ownClaims = makeOwnClaims()
+  return {
+    ...{ ending, executed, joinRows, joins, keyRows, keys, lanes, ledger, limits, line },
+    ...{ ownClaims, placing, touched, turns },
+    enqueue: makeEnqueue(db, { joinRows, joins, keys, placing }),
+    progress: makeProgress(db, touched),
+    rounds: makeRounds(db, { keyRows, lanes, limits, line, turns }),
+    takeBack: makeTakeBack(db, ending, joins),
+    tallies: joinRows.tally,
+  }
+}
+
 const record = (number: number, payload: string) => sample(number, { payload, keep: 0 })
+
+/** A database, and how each statement that is prepared from now on is gone about. */
+const newPlans = Effect.gen(function* () {
+  const db = yield* newDatabase
+  const plain = db.prepare.bind(db)
+  const plans: Array<string> = []
+  db.prepare = (sql) => {
+    plans.push(
+      ...plain(`EXPLAIN QUERY PLAN ${sql}`)
+        .all()
+        .map(({ detail }) => String(detail)),
+    )
+    return plain(sql)
+  }
+  return { db, plans }
+})
 
 describe("the statements", () => {
   it.effect("of transactions search by an index and sort nothing, so their cost does not grow with the queue", () =>
@@ -52,29 +103,23 @@ describe("the statements", () => {
         statements.add(sql)
         return plain(sql)
       }
-      const touched = new Touched()
-      const limits = makeLimits(db, touched)
-      const keys = makeKeys(db)
-      const ledger = makeLedger(db)
-      const executed = makeExecuted(db)
-      const ending = makeEnding(db, { keys, ledger, limits, touched })
-      makeEnqueue(db, { keys, ledger, touched })
-      const ownClaims = makeOwnClaims()
-      makeClaim(db, { keys, lanes: makeLanes(db), limits, ownClaims, takeBack: makeTakeBack(db, ending) })
+      const parts = makeParts(db)
+      makeClaim(db, parts)
       makeExtend(db)
-      makeSettle(db, ending, executed, makeProgress(db, touched), ownClaims)
-      makeCancel(db, ending, touched)
-      makeRedrive(db, keys, touched)
-      makeRemove(db, ledger)
-      makePurge(db, ledger)
-      makePrune(db, ledger)
-      makeGet(db)
+      makeSettle(db, parts)
+      makeCancel(parts.joins)
+      makeRedrive(db, parts)
+      makeRemove(db, parts)
+      makePurge(db, parts)
+      makePrune(db, parts)
+      makeGet(db, parts.tallies)
       makeReadLedger(db)
       makePayloadRefs(db)
       makeEndedGroups(db)
-      makeStatistics(db, limits, executed)
+      makeStatistics(db, parts.limits, parts.executed)
+      makeKeyStatistics(db, parts.limits, parts.keyRows)
       makePayloads(db, noCommits)
-      assert.isAbove(statements.size, 45)
+      assert.isAbove(statements.size, 120)
       const tables = /SCAN outlive_|TEMP B-TREE/
       for (const sql of statements) {
         const plan = plain(`EXPLAIN QUERY PLAN ${sql}`).all()
@@ -82,22 +127,6 @@ describe("the statements", () => {
       }
     }),
   )
-
-  /** A database, and how each statement that is prepared from now on is gone about. */
-  const newPlans = Effect.gen(function* () {
-    const db = yield* newDatabase
-    const plain = db.prepare.bind(db)
-    const plans: Array<string> = []
-    db.prepare = (sql) => {
-      plans.push(
-        ...plain(`EXPLAIN QUERY PLAN ${sql}`)
-          .all()
-          .map(({ detail }) => String(detail)),
-      )
-      return plain(sql)
-    }
-    return { db, plans }
-  })
 
   it.effect("of a count read what waits and what has ended from an index alone", () =>
     Effect.gen(function* () {
@@ -132,7 +161,11 @@ describe("the statements", () => {
   it.effect("of a page of dead letters, running records, and of what ended in a time use the index that has them", () =>
     Effect.gen(function* () {
       const { db, plans } = yield* newPlans
-      const find = makeFind(db, () => [{ queue: "q", task: "t", state: 2 }])
+      const find = makeFind(
+        db,
+        () => [{ queue: "q", task: "t", state: 2 }],
+        () => undefined,
+      )
       const indexed = (filter: Filter) => {
         plans.length = 0
         find({ ...filter, limit: 10, now: 0 })
@@ -160,8 +193,9 @@ describe("the statements", () => {
   it.effect("of statistics read from indexes alone, of unique keys and references from theirs", () =>
     Effect.gen(function* () {
       const { db, plans } = yield* newPlans
-      makeStatistics(db, makeLimits(db, new Touched()), makeExecuted(db))
-      makeKeys(db)
+      const touched = new Touched()
+      makeStatistics(db, makeLimits(db, touched), makeExecuted(db))
+      makeKeys(db, { touched, turns: makeTurns(db, { line: makeLine(db), touched }) })
       makePayloadRefs(db)
       makeWorkers(db)
       for (const plan of [
@@ -177,18 +211,51 @@ describe("the statements", () => {
   )
 })
 
+describe("the statements of a queue with keys", () => {
+  it.effect("seek to the turns that are first, and read their heads from an index alone", () =>
+    Effect.gen(function* () {
+      const { db, plans } = yield* newPlans
+      makeParts(db)
+      for (const plan of [
+        "SEARCH due USING COVERING INDEX outlive_turn_order (lane=? AND state=? AND place=? AND key>?)",
+        "SEARCH due USING COVERING INDEX outlive_turn_order (lane=? AND state=? AND (place,key)>(?,?))",
+        "SEARCH outlive_records USING COVERING INDEX outlive_keyed (turn=? AND state=?)",
+        "SEARCH outlive_turns USING COVERING INDEX outlive_turn_times (lane=? AND next_at>?)",
+        "SEARCH outlive_turns USING COVERING INDEX outlive_turn_times (lane=? AND next_at<?)",
+        "SEARCH outlive_turns USING INDEX sqlite_autoindex_outlive_turns_1 (queue=? AND key=? AND lane=?)",
+      ]) {
+        assert.include(plans, plan)
+      }
+    }),
+  )
+
+  it.effect("count what waits from indexes alone, in the order of its groups", () =>
+    Effect.gen(function* () {
+      const { db, plans } = yield* newPlans
+      const { executed, keyRows, limits } = makeParts(db)
+      plans.length = 0
+      makeCounts(db, makeEndedGroups(db))({ state: "ready" }, 0)
+      makeStatistics(db, limits, executed)
+      makeKeyStatistics(db, limits, keyRows)
+      const ofRecords = plans.filter((plan) => plan.includes("outlive_records"))
+      assert.isNotEmpty(ofRecords.filter((plan) => plan.includes("outlive_keyed")))
+      for (const plan of ofRecords) assert.match(plan, /COVERING INDEX|outlive_ended/)
+      assert.isUndefined(plans.find((plan) => plan.includes("TEMP B-TREE")))
+    }),
+  )
+})
+
 describe("a full disk", () => {
   it.effect("fails what does not fit with a sentence, and goes on with what does", () =>
     Effect.gen(function* () {
       const db = yield* newDatabase
       db.exec("PRAGMA max_page_count = 60")
-      const touched = new Touched()
-      const enqueue = makeEnqueue(db, { keys: makeKeys(db), ledger: makeLedger(db), touched })
+      const { enqueue, tallies, touched } = makeParts(db)
       const commits = makeGroupCommit({
         db,
         failure: (operation, cause) => failure(operation, "queue.db", cause),
         beforeCommit: () => undefined,
-        committed: () => touched.take(),
+        committed: () => () => touched.take(),
         rolledBack: () => touched.take(),
       })
       const sizes = [10, 1_000_000, 10, 10]
@@ -205,7 +272,7 @@ describe("a full disk", () => {
       assert.isTrue(error.isRetryable)
       assert.strictEqual(error.message, "there is no room for queue.db: free space on its disk, then call again")
       assert.strictEqual(
-        makeGet(db)(
+        makeGet(db, tallies)(
           [0, 1, 2, 3].map((id) => record(id, "").id),
           0,
         ).filter(Boolean).length,

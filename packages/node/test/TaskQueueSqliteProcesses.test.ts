@@ -10,6 +10,7 @@ import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect } from "effect"
+import { records } from "./records.ts"
 
 const newFile = Effect.map(
   Effect.acquireRelease(
@@ -129,4 +130,45 @@ describe("TaskQueueSqlite across processes", () => {
       isWhole(filename)
     }),
   )
+
+  for (const [what, limits] of [
+    ["limits of keys", { maxConcurrent: 2, ordered: false }],
+    ["order of keys", { maxConcurrent: undefined, ordered: true }],
+  ] as const) {
+    it.live(`keeps to the ${what}, however many consume`, () =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const driver = yield* TaskQueueSqlite.make({ filename })
+        const byKey = { ...limits, rate: undefined, burst: 5 }
+        yield* driver.configure({ queue: "queue", limits: { byKey }, now: 0 })
+        yield* driver.enqueue({ records: records(400, (number) => ({ key: `k${number % 8}` })), now: 0 })
+        // What runs of a key, at each start of one: seen by the file itself, whoever starts it.
+        const db = new DatabaseSync(filename)
+        db.exec(`CREATE TABLE seen (key TEXT, seq INTEGER, running INTEGER);
+          CREATE TRIGGER started AFTER UPDATE OF state ON outlive_records WHEN NEW.state = 1 BEGIN
+            INSERT INTO seen SELECT NEW.key, NEW.seq, count(*) FROM outlive_records WHERE state = 1 AND key = NEW.key;
+          END`)
+        const ended = yield* Effect.all(
+          Array.from({ length: 3 }, () => run(["consume", filename, "400"])),
+          { concurrency: "unbounded" },
+        )
+        assert.deepStrictEqual(
+          ended.map(({ code, errors }) => ({ code, errors })),
+          Array(3).fill({ code: 0, errors: "" }),
+        )
+        const seen = db.prepare("SELECT key, seq, running FROM seen ORDER BY rowid").all()
+        db.close()
+        assert.lengthOf(seen, 400)
+        assert.strictEqual(Math.max(...seen.map(({ running }) => Number(running))), limits.maxConcurrent ?? 1)
+        if (!limits.ordered) return
+        for (const key of new Set(seen.map(({ key }) => key))) {
+          const started = seen.filter((each) => each.key === key).map(({ seq }) => Number(seq))
+          assert.deepStrictEqual(
+            started,
+            started.toSorted((left, right) => left - right),
+          )
+        }
+      }).pipe(Effect.scoped),
+    )
+  }
 })

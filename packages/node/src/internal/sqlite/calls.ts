@@ -2,7 +2,11 @@
  * All calls of the contract on one connection: the queue's own, with group commit, or that of an application's transaction.
  */
 import type { DatabaseSync } from "node:sqlite"
+import type { KeyOverride } from "@outlive/deferred/KeyLimits"
+import type { QueueLimits } from "@outlive/deferred/QueueLimits"
 import type { Change, Driver } from "@outlive/deferred/TaskQueue"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import { makeCancel, makeRedrive } from "./cancel.ts"
 import { makeClaim } from "./claim.ts"
 import { makeCounts } from "./counts.ts"
@@ -10,19 +14,27 @@ import { makeEnding } from "./ending.ts"
 import { makeEnqueue } from "./enqueue.ts"
 import { makeExecuted } from "./executed.ts"
 import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "./find.ts"
-import { atOnce, type GroupCommit } from "./groupCommit.ts"
+import { atOnce, type GroupCommit, type Steps } from "./groupCommit.ts"
+import { makeJoinRows } from "./joinRows.ts"
+import { makeJoins } from "./joins.ts"
+import { makeKeyRows } from "./keyLimits.ts"
 import { makeLanes } from "./lanes.ts"
 import { makeLedger, makeReadLedger } from "./ledger.ts"
 import { makeLimits } from "./limits.ts"
+import { makeLine } from "./line.ts"
 import { makeOwnClaims } from "./ownClaims.ts"
 import { makePayloads } from "./payloads.ts"
+import { makePlacing } from "./placing.ts"
 import { makeProgress } from "./progress.ts"
-import { makePrune, makePurge, makeRemove } from "./remove.ts"
+import { makePrune } from "./prune.ts"
+import { makePurge, makeRemove } from "./remove.ts"
+import { makeRounds } from "./rounds.ts"
 import { makeExtend, makeSettle } from "./settle.ts"
 import type { Snapshot } from "./snapshot.ts"
-import { makeStatistics } from "./statistics.ts"
+import { makeKeyStatistics, makeStatistics } from "./statistics.ts"
 import { makeTakeBack } from "./takeBack.ts"
 import { Touched } from "./touched.ts"
+import { makeTurns } from "./turns.ts"
 import { makeKeys } from "./unique.ts"
 import { makeWorkers } from "./workers.ts"
 
@@ -53,31 +65,68 @@ export const makeCalls = (
     rolledBack: () => {
       executed.forget()
       touched.take()
+      joins.forget()
     },
   })
   const limits = makeLimits(db, touched)
-  const keys = makeKeys(db)
+  const line = makeLine(db)
+  const turns = makeTurns(db, { line, touched })
+  const keyRows = makeKeyRows(db)
+  const joinRows = makeJoinRows(db)
+  const keys = makeKeys(db, { touched, turns })
   const ledger = makeLedger(db)
-  const ending = makeEnding(db, { keys, ledger, limits, touched })
-  const enqueue = makeEnqueue(db, { keys, ledger, touched })
+  const ending = makeEnding(db, { joinRows, keys, ledger, limits, line, touched, turns })
+  const joins = makeJoins(db, { ending, joinRows, touched, turns })
+  const placing = makePlacing(db, { joinRows, keys, ledger, limits, line, touched, turns })
+  const enqueue = makeEnqueue(db, { joinRows, joins, keys, placing })
   const ownClaims = makeOwnClaims()
-  const claim = makeClaim(db, { keys, lanes: makeLanes(db), limits, ownClaims, takeBack: makeTakeBack(db, ending) })
+  const lanes = makeLanes(db)
+  const rounds = makeRounds(db, { keyRows, lanes, limits, line, turns })
+  const takeBack = makeTakeBack(db, ending, joins)
+  const tallies = joinRows.tally
+  const claim = makeClaim(db, { joins, keys, lanes, limits, ownClaims, rounds, takeBack, tallies })
   const extend = makeExtend(db)
   const progress = makeProgress(db, touched)
-  const settle = makeSettle(db, ending, executed, progress, ownClaims)
-  const cancel = makeCancel(db, ending, touched)
-  const redrive = makeRedrive(db, keys, touched)
-  const remove = makeRemove(db, ledger)
-  const purge = makePurge(db, ledger)
-  const prune = makePrune(db, ledger)
+  const settle = makeSettle(db, { ending, executed, joins, keyRows, limits, ownClaims, progress })
+  const cancel = makeCancel(joins)
+  const redrive = makeRedrive(db, { joinRows, keys, touched, turns })
+  const remove = makeRemove(db, { joinRows, joins, ledger, line, turns })
+  const purge = makePurge(db, { joinRows, joins, ledger, line, turns })
+  const prune = makePrune(db, { joinRows, keyRows, ledger, limits, turns })
   const workers = makeWorkers(db)
-  const get = makeGet(db)
+  const get = makeGet(db, tallies)
   const readLedger = makeReadLedger(db)
   const payloadRefs = makePayloadRefs(db)
   const endedGroups = makeEndedGroups(db)
-  const find = makeFind(db, endedGroups)
+  const find = makeFind(db, endedGroups, tallies)
   const counts = makeCounts(db, endedGroups)
   const statistics = makeStatistics(db, limits, executed)
+  const keyStatistics = makeKeyStatistics(db, limits, keyRows)
+
+  const configure = function* (queue: string, changed: Partial<QueueLimits>, now: number): Steps<void> {
+    const wasOrdered = limits.byKey(queue).ordered
+    limits.configure(queue, changed, now)
+    if (changed.byKey === undefined || !limits.isKeyed(queue)) return
+    if (changed.byKey.ordered && !wasOrdered) yield* line.addAll(queue)
+    yield* keyRows.lookAgain(queue)
+    yield* turns.allChanged(queue)
+  }
+  const configureKey = (queue: string, key: string, override: KeyOverride) => {
+    keyRows.override(queue, key, override)
+    turns.changed(queue, key)
+    touched.waiting(queue)
+  }
+  const pauseUntil = (queue: string, key: string | undefined, until: number) => {
+    if (key === undefined) limits.pause(queue, until)
+    else {
+      keyRows.pause(queue, key, until)
+      turns.changed(queue, key)
+    }
+    touched.waiting(queue)
+  }
+  /** What is removed has no time of its own: what it means for others happens by the clock. */
+  const byClock = <A>(operation: string, body: (now: number) => Steps<A>) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => commits.write(operation, () => body(now)))
 
   return {
     payloads: makePayloads(db, commits),
@@ -86,18 +135,23 @@ export const makeCalls = (
     extend: ({ leases, until }) => commits.write("extend", () => atOnce(() => extend(leases, until))),
     settle: ({ now, settlements }) => commits.write("settle", () => settle(settlements, now)),
     progress: ({ updates }) => commits.write("progress", () => atOnce(() => progress.noteAll(updates))),
-    cancel: ({ ids, now, reason }) => commits.write("cancel", () => atOnce(() => cancel(ids, reason, now))),
+    cancel: ({ ids, now, reason }) => commits.write("cancel", () => cancel(ids, reason, now)),
     redrive: ({ ids, now }) => commits.write("redrive", () => atOnce(() => redrive(ids, now))),
-    remove: ({ ids, only }) => commits.write("remove", () => atOnce(() => remove(ids, only))),
-    purge: ({ queue }) => commits.write("purge", () => purge(queue)),
+    remove: ({ ids, only }) => byClock("remove", (now) => remove(ids, only, now)),
+    purge: ({ queue }) => byClock("purge", (now) => purge(queue, now)),
     get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
     ledger: ({ ids }) => commits.read("ledger", () => snapshot(() => readLedger(ids))),
     payloadRefs: ({ refs }) => commits.read("payloadRefs", () => payloadRefs(refs)),
     find: (params) => commits.read("find", () => snapshot(() => find(params))),
     counts: (params) => commits.read("counts", () => snapshot(() => counts(params, params.now))),
-    configure: ({ limits: changed, now, queue }) =>
-      commits.write("configure", () => atOnce(() => limits.configure(queue, changed, now))),
+    configure: ({ limits: changed, now, queue }) => commits.write("configure", () => configure(queue, changed, now)),
     limits: ({ queue }) => commits.read("limits", () => limits.get(queue)),
+    configureKey: ({ key, override, queue }) =>
+      commits.write("configureKey", () => atOnce(() => configureKey(queue, key, override))),
+    keyStatistics: ({ key, now, queue }) =>
+      commits.read("keyStatistics", () => snapshot(() => keyStatistics(queue, key, now))),
+    pauseUntil: ({ key, queue, until }) =>
+      commits.write("pauseUntil", () => atOnce(() => pauseUntil(queue, key, until))),
     statistics: ({ now, queue }) => commits.read("statistics", () => snapshot(() => statistics(queue, now))),
     announce: ({ until, worker }) => commits.write("announce", () => atOnce(() => workers.announce(worker, until))),
     withdraw: ({ worker }) => commits.write("withdraw", () => atOnce(() => workers.withdraw(worker))),

@@ -5,11 +5,14 @@ import type { DatabaseSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { DeadReason } from "@outlive/deferred/TaskRecord"
 import type { Held } from "./held.ts"
+import type { End, JoinRows } from "./joinRows.ts"
 import type { EndedAttempt, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
+import type { Line } from "./line.ts"
 import type { OwnClaim } from "./ownClaims.ts"
 import { State } from "./schema.ts"
 import type { Touched } from "./touched.ts"
+import type { Turns } from "./turns.ts"
 import type { Keys } from "./unique.ts"
 
 /** Each is told of the attempt that ended with it, if there was one: a success is told by the record. */
@@ -24,13 +27,13 @@ export interface Ending {
     now: number,
     attempt: EndedAttempt | undefined,
   ) => void
-  /** Back to waiting, or cancelled when somebody asked for that. */
+  /** Back to waiting; or cancelled, when somebody asked for that or the next one waits already: `false`. */
   readonly waitAgain: (
     record: Held,
     how: { readonly eta: number; readonly attempt: number; readonly failure: string | null },
     now: number,
     attempt: EndedAttempt,
-  ) => void
+  ) => boolean
   /** A record left `running`: in a queue with slots, one came free. */
   readonly letGo: (record: Held) => void
 }
@@ -38,11 +41,22 @@ export interface Ending {
 export const makeEnding = (
   db: DatabaseSync,
   {
+    joinRows,
     keys,
     ledger,
     limits,
+    line,
     touched,
-  }: { readonly keys: Keys; readonly ledger: Ledger; readonly limits: Limits; readonly touched: Touched },
+    turns,
+  }: {
+    readonly joinRows: JoinRows
+    readonly keys: Keys
+    readonly ledger: Ledger
+    readonly limits: Limits
+    readonly line: Line
+    readonly touched: Touched
+    readonly turns: Turns
+  },
 ): Ending => {
   const finish = db.prepare(
     `UPDATE outlive_records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?,
@@ -63,9 +77,11 @@ export const makeEnding = (
     "UPDATE outlive_records SET state = 0, eta = ?, attempt = ?, failure = ?, lease_until = NULL WHERE seq = ?",
   )
 
+  const supersede = db.prepare("UPDATE outlive_records SET cancel_requested = 'superseded' WHERE seq = ?")
+
   const end = (
     record: Held,
-    state: number,
+    as: End,
     how: {
       readonly attempt?: number
       readonly reason?: DeadReason
@@ -75,6 +91,7 @@ export const makeEnding = (
     now: number,
     attempt?: EndedAttempt,
   ) => {
+    const state = State[as]
     const keep = state === State.dead ? Number.POSITIVE_INFINITY : record.keep
     if (keep === 0) {
       ledger.forget(record)
@@ -97,10 +114,20 @@ export const makeEnding = (
     }
     if (record.name !== null) entomb.run(now + record.tombstone, record.queue, record.name, record.id)
     touched.end(record.id)
+    if (record.unique_while !== null) keys.release(record.seq, now)
+    if (record.key !== null) {
+      if (record.state === State.waiting) line.remove(record.turn, record.seq)
+      turns.left(record.queue, record.key)
+    }
+    if (record.is_join !== null) {
+      if (keep === 0) joinRows.forget(record.id)
+      else joinRows.letGo(record.id)
+    }
+    if (record.member_of !== null) joinRows.report({ id: record.member_of, how: as })
   }
 
   const ending: Ending = {
-    succeed: (record, result, now) => end(record, State.succeeded, { result, failure: record.failure }, now),
+    succeed: (record, result, now) => end(record, "succeeded", { result, failure: record.failure }, now),
     succeedAtOnce: (id, { keep, queue, seq, token }, result, now) => {
       const pruneAt = Number.isFinite(keep) ? now + keep : null
       const { changes } =
@@ -110,14 +137,22 @@ export const makeEnding = (
       touched.end(id)
       return true
     },
-    cancel: (record, now, attempt) => end(record, State.cancelled, { failure: record.failure }, now, attempt),
-    bury: (record, how, now, attempt) => end(record, State.dead, how, now, attempt),
+    cancel: (record, now, attempt) => end(record, "cancelled", { failure: record.failure }, now, attempt),
+    bury: (record, how, now, attempt) => end(record, "dead", how, now, attempt),
     waitAgain: (record, { attempt, eta, failure }, now, ended) => {
-      if (record.cancel_requested !== null) return end(record, State.cancelled, { attempt, failure }, now, ended)
+      const isSuperseded =
+        record.cancel_requested === null && record.unique_while !== null && keys.isFollowed(record.seq)
+      if (isSuperseded) supersede.run(record.seq)
+      if (isSuperseded || record.cancel_requested !== null) {
+        end(record, "cancelled", { attempt, failure }, now, ended)
+        return false
+      }
       ledger.note(record.seq, ended, now)
       wait.run(Math.max(now, eta), attempt, failure, record.seq)
       if (record.unique_while !== null) keys.moved(record.seq)
+      if (record.key !== null) turns.waitAgain(record.seq, now)
       touched.waiting(record.queue)
+      return true
     },
     letGo: (record) => {
       if (limits.hasSlots(record.queue)) touched.waiting(record.queue)

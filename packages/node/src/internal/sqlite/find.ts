@@ -5,18 +5,19 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"
 import type { TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
-import { asRow, asRows, columns, toRecord } from "./row.ts"
+import { asRow, asRows, columns, type Tallies, toRecord } from "./row.ts"
 import { tagOfFailure } from "./schema.ts"
 
 export const makeGet = (
   db: DatabaseSync,
+  tallies: Tallies,
 ): ((ids: ReadonlyArray<TaskId>, now: number) => ReadonlyArray<TaskRecord | undefined>) => {
   const get = db.prepare(`SELECT ${columns} FROM outlive_records WHERE id = ?`)
   get.setReturnArrays(true)
   return (ids, now) =>
     ids.map((id) => {
       const row = asRow(get.get(id))
-      return row === undefined ? undefined : toRecord(row, now)
+      return row === undefined ? undefined : toRecord(row, now, tallies)
     })
 }
 
@@ -25,10 +26,21 @@ export const makePayloadRefs = (db: DatabaseSync): ((refs: ReadonlyArray<string>
   return (refs) => refs.map((ref) => has.get(ref) !== undefined)
 }
 
+/** Columns as `conditionsOf` names them: where tables are joined, of which one. */
+export interface Named {
+  readonly queue: string
+  readonly task: string
+  readonly state: string
+  readonly eta: string
+}
+
+const plainly: Named = { queue: "queue", task: "task", state: "state", eta: "eta" }
+
 /** The conditions of a filter; the text depends only on which ones there are, so few texts exist. */
 export const conditionsOf = (
   filter: Filter,
   now: number,
+  named: Named = plainly,
 ): { readonly conditions: ReadonlyArray<string>; readonly values: ReadonlyArray<SQLInputValue> } => {
   const conditions: Array<string> = []
   const values: Array<SQLInputValue> = []
@@ -36,21 +48,22 @@ export const conditionsOf = (
     conditions.push(condition)
     values.push(...given)
   }
-  if (filter.queue !== undefined) add("queue = ?", filter.queue)
-  if (filter.task !== undefined) add("task = ?", filter.task)
+  if (filter.queue !== undefined) add(`${named.queue} = ?`, filter.queue)
+  if (filter.task !== undefined) add(`${named.task} = ?`, filter.task)
   if (filter.reason !== undefined) add("reason = ?", filter.reason)
   if (filter.tag !== undefined) add(`${tagOfFailure} = ?`, filter.tag)
   if (filter.endedAfter !== undefined) add("ended_at >= ?", filter.endedAfter)
   if (filter.endedBefore !== undefined) add("ended_at < ?", filter.endedBefore)
+  if (filter.memberOf !== undefined) add("member_of = ?", filter.memberOf)
   if (filter.namePrefix !== undefined) add("substr(name, 1, length(?)) = ?", filter.namePrefix, filter.namePrefix)
   if (filter.state !== undefined) {
     const states: Record<TaskState, string> = {
-      scheduled: "state = 0 AND eta > ?",
-      ready: "state = 0 AND eta <= ?",
-      running: "state = 1",
-      succeeded: "state = 2",
-      cancelled: "state = 3",
-      dead: "state = 4",
+      scheduled: `${named.state} = 0 AND ${named.eta} > ?`,
+      ready: `${named.state} = 0 AND ${named.eta} <= ?`,
+      running: `${named.state} = 1`,
+      succeeded: `${named.state} = 2`,
+      cancelled: `${named.state} = 3`,
+      dead: `${named.state} = 4`,
     }
     const waiting = filter.state === "scheduled" || filter.state === "ready"
     add(states[filter.state], ...(waiting ? [now] : []))
@@ -103,7 +116,11 @@ export const makeEndedGroups = (db: DatabaseSync): EndedGroups => {
 /** What of a group ended in the time of a filter, with `ended_at` between two values. */
 export const inGroup = "INDEXED BY outlive_ended WHERE state >= 2 AND queue = ? AND task = ? AND state = ?"
 
-export const makeFind = (db: DatabaseSync, endedGroups: EndedGroups): ((params: FindParams) => Page) => {
+export const makeFind = (
+  db: DatabaseSync,
+  endedGroups: EndedGroups,
+  tallies: Tallies,
+): ((params: FindParams) => Page) => {
   const cached = makeCached(db)
   const read = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq = ?`)
   read.setReturnArrays(true)
@@ -117,6 +134,7 @@ export const makeFind = (db: DatabaseSync, endedGroups: EndedGroups): ((params: 
           `SELECT seq FROM outlive_records ${from} AND ${[...conditions, "seq > ?"].join(" AND ")} ORDER BY seq LIMIT ?`,
         ).all(...given, ...values, after, limit),
       ).map(([seq]) => seq as number)
+    if (params.memberOf !== undefined) return look("INDEXED BY outlive_members WHERE true")
     // Dead letters and running records are few among many: all of them are looked at, in their index.
     if (params.state === "dead" || params.reason !== undefined)
       return look("INDEXED BY outlive_dead_letters WHERE state = 4")
@@ -135,7 +153,7 @@ export const makeFind = (db: DatabaseSync, endedGroups: EndedGroups): ((params: 
     const seqs = seqsOf(params, after, params.limit + 1)
     const page = seqs.slice(0, params.limit)
     return {
-      records: page.map((seq) => toRecord(asRow(read.get(seq))!, params.now)),
+      records: page.map((seq) => toRecord(asRow(read.get(seq))!, params.now, tallies)),
       cursor: seqs.length > page.length ? String(page.at(-1) ?? after) : undefined,
     }
   }

@@ -20,6 +20,12 @@ export interface Held {
   readonly unique_while: number | null
   readonly token: number
   readonly state: number
+  readonly key: string | null
+  readonly member_of: TaskId | null
+  /** 0: it has no key. */
+  readonly turn: number
+  /** 1: others report to it, or did. */
+  readonly is_join: number | null
 }
 
 const columns = [
@@ -35,6 +41,10 @@ const columns = [
   "unique_while",
   "token",
   "state",
+  "key",
+  "turn",
+  "member_of",
+  "is_join",
 ]
 
 /** What `toHeld` reads, first in the row. */
@@ -55,6 +65,10 @@ export const toHeld = (row: Row): Held => ({
   unique_while: row[9] as number | null,
   token: row[10] as number,
   state: row[11] as number,
+  key: row[12] as string | null,
+  turn: row[13] as number,
+  member_of: row[14] as TaskId | null,
+  is_join: row[15] as number | null,
 })
 
 /** Finds a record by its id. */

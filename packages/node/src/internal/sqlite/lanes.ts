@@ -13,7 +13,7 @@ export interface Candidate {
 }
 
 /** Higher priority first, then eta, then insertion. */
-const inOrder = (left: Candidate, right: Candidate): number =>
+export const inOrder = (left: Candidate, right: Candidate): number =>
   right.priority - left.priority || left.eta - right.eta || left.seq - right.seq
 
 /** With so many milliseconds of waiting for a point of priority: the smallest is first. */
@@ -32,7 +32,7 @@ export interface Lanes {
     ageing: number | undefined,
   ) => ReadonlyArray<Candidate>
   /** The earliest eta of the records that the claim allows. */
-  readonly firstEta: (queue: string, params: ClaimParams) => number | undefined
+  readonly firstAt: (queue: string, params: ClaimParams) => number | undefined
 }
 
 /** One lane, at one of its priorities. */
@@ -43,7 +43,7 @@ interface Run {
 
 export const makeLanes = (db: DatabaseSync): Lanes => {
   const where =
-    "FROM outlive_records INDEXED BY outlive_waiting WHERE state = 0 AND queue = ? AND task = ? AND target IS ?"
+    "FROM outlive_records INDEXED BY outlive_waiting WHERE state = 0 AND turn = 0 AND queue = ? AND task = ? AND target IS ?"
   // Versions upwards: the way in which the index has each one's highest priority first.
   const nextLane = db.prepare(
     `SELECT version, priority ${where} AND version > ? AND version <= ? ORDER BY version, priority DESC LIMIT 1`,
@@ -131,7 +131,7 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
   return {
     ready: (queue, params, limit, ageing) =>
       ageing === undefined ? byPriority(queue, params, limit) : byAgeing(queue, params, limit, ageing),
-    firstEta: (queue, params) => {
+    firstAt: (queue, params) => {
       let first: number | undefined
       walk(queue, params, (task, target, { priority, version }) => {
         const row = firstEta.get(queue, task, target, version, priority) as { readonly eta: number }

@@ -24,9 +24,10 @@ const most = 100_000
 export const makeOwnClaims = (): OwnClaims => {
   const claims = new Map<TaskId, OwnClaim>()
   return {
-    add: (seq, { id, keep, name, queue, token, uniqueKey }) => {
-      // A name's tombstone begins with the end, a key may be free, and attempts before may be in the ledger.
+    add: (seq, { id, join, keep, key, memberOf, name, queue, token, uniqueKey }) => {
+      // A name's tombstone begins with the end, others may wait for that, and attempts before may be in the ledger.
       if (name !== undefined || uniqueKey !== undefined || token > 1) return
+      if (key !== undefined || memberOf !== undefined || join !== undefined) return
       if (claims.size >= most) claims.clear()
       claims.set(id, { seq, token, queue, keep })
     },

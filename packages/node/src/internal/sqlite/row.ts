@@ -4,14 +4,17 @@
 import type { SQLInputValue, SQLOutputValue } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { ClaimedRecord } from "@outlive/deferred/TaskQueue"
-import type { DeadReason, NewRecord, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import type { DeadReason, JoinTally, NewRecord, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
 import { maskOf } from "./unique.ts"
 
 /** The columns of a whole record, in the order in which `toRecord` reads them. */
 export const columns = `id, queue, task, version, target, state, priority, eta, token, attempt, crashes, max_crashes, keep,
   enqueued_at, expires_at, lease, timeout, lease_until, worker, started_at, first_attempt_at, ended_at, reason,
   cancel_requested, name, retry, headers, payload, result, failure, unique_key,
-  payload_ref, progress`
+  payload_ref, progress, key, member_of, is_join`
+
+/** What a record that waits for others, or did, has heard of them. */
+export type Tallies = (id: TaskId) => JoinTally | undefined
 
 /** A row of `columns`, from a statement that returns arrays: those are cheaper to make than objects of so many keys. */
 export type Row = ReadonlyArray<SQLOutputValue>
@@ -31,7 +34,7 @@ const orUndefined = (value: SQLOutputValue | undefined): unknown => (value === n
 const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
 
 /** Written out: a copy by spread costs several times as much, and this is made for every claim. */
-const read = (row: Row, state: TaskState) => ({
+const read = (row: Row, state: TaskState, tallies: Tallies) => ({
   state,
   token: row[8] as number,
   id: row[0] as TaskId,
@@ -45,6 +48,9 @@ const read = (row: Row, state: TaskState) => ({
   eta: row[7] as number,
   name: orUndefined(row[24]) as string | undefined,
   uniqueKey: orUndefined(row[30]) as string | undefined,
+  key: orUndefined(row[33]) as string | undefined,
+  memberOf: orUndefined(row[34]) as TaskId | undefined,
+  join: row[35] === null ? undefined : tallies(row[0] as TaskId),
   target: orUndefined(row[4]) as string | undefined,
   expiresAt: orUndefined(row[14]) as number | undefined,
   retry: orUndefined(row[25]) as string | undefined,
@@ -67,10 +73,10 @@ const read = (row: Row, state: TaskState) => ({
   progress: orUndefined(row[32]) as string | undefined,
 })
 
-export const toRecord = (row: Row, now: number): TaskRecord =>
-  read(row, stateOf(row[5] as number, row[7] as number, now))
+export const toRecord = (row: Row, now: number, tallies: Tallies): TaskRecord =>
+  read(row, stateOf(row[5] as number, row[7] as number, now), tallies)
 
-export const toClaimed = (row: Row): ClaimedRecord => read(row, "running") as ClaimedRecord
+export const toClaimed = (row: Row, tallies: Tallies): ClaimedRecord => read(row, "running", tallies) as ClaimedRecord
 
 /**
  * The columns of a record just claimed that every one has, in the order in which `toPlainClaim` reads them, and whether it
@@ -78,9 +84,9 @@ export const toClaimed = (row: Row): ClaimedRecord => read(row, "running") as Cl
  */
 export const claimColumns = `id, task, version, priority, eta, token, attempt, crashes, max_crashes, keep, enqueued_at,
   first_attempt_at, lease_until, payload, coalesce(target, expires_at, lease, timeout, cancel_requested, name, retry,
-  headers, failure, unique_key, payload_ref, progress) IS NULL`
+  headers, failure, unique_key, payload_ref, progress, member_of, is_join) IS NULL`
 
-/** The claimed record of a row of `claimColumns`; `undefined` when it has more than those. */
+/** The claimed record of a row of `claimColumns`, after which there may be its key; `undefined` when it has more than those. */
 export const toPlainClaim = (row: Row, queue: string, worker: string, now: number): ClaimedRecord | undefined =>
   row[14] === 0
     ? undefined
@@ -98,6 +104,9 @@ export const toPlainClaim = (row: Row, queue: string, worker: string, now: numbe
         eta: row[4] as number,
         name: undefined,
         uniqueKey: undefined,
+        key: (row[15] ?? undefined) as string | undefined,
+        memberOf: undefined,
+        join: undefined,
         target: undefined,
         expiresAt: undefined,
         retry: undefined,
@@ -134,18 +143,29 @@ export const newColumns = [
   "payload",
 ] as const
 
-export const newValues = (record: NewRecord, now: number): Array<SQLInputValue> => [
+export const newValues = (record: NewRecord, eta: number, now: number): Array<SQLInputValue> => [
   record.queue,
   record.task,
   record.version,
   record.priority,
-  Math.max(now, record.eta),
+  eta,
   record.maxCrashes,
   record.keep,
   record.tombstone,
   now,
   record.payload,
 ]
+
+/** What a record has besides its content, by what else there is. */
+export interface Standing {
+  /** `null`: it is not held back. */
+  readonly wantedEta: number | null
+  /** The seq of the record for whose end it waits, to take its place. */
+  readonly follows: number | null
+  readonly dueBy: number | null
+  /** 0: it has no key. */
+  readonly turn: number
+}
 
 /** What it writes besides that of records that have any of it, in the order of `rareValues`. */
 export const rareColumns = [
@@ -160,9 +180,16 @@ export const rareColumns = [
   "unique_key",
   "unique_while",
   "holds_key",
+  "key",
+  "turn",
+  "member_of",
+  "is_join",
+  "follows",
+  "wanted_eta",
+  "due_by",
 ] as const
 
-export const rareValues = (record: NewRecord): Array<SQLInputValue> => [
+export const rareValues = (record: NewRecord, standing: Standing): Array<SQLInputValue> => [
   record.target ?? null,
   record.expiresAt ?? null,
   record.lease ?? null,
@@ -174,10 +201,20 @@ export const rareValues = (record: NewRecord): Array<SQLInputValue> => [
   record.unique?.key ?? null,
   record.unique === undefined ? null : maskOf(record.unique.while),
   // It waits, and its key is always for that.
-  record.unique === undefined ? null : 1,
+  record.unique === undefined || standing.follows !== null ? null : 1,
+  record.key ?? null,
+  standing.turn,
+  record.memberOf ?? null,
+  record.join === undefined ? null : 1,
+  standing.follows,
+  standing.wantedEta,
+  standing.dueBy,
 ]
 
-/** Whether a record has none of what is rare. Each value that is bound costs, also one that is not there. */
+/** What it writes of records that have a key and nothing rare, after `newColumns`. */
+export const keyedColumns = ["key", "turn"] as const
+
+/** Whether a record has none of what is rare but a key. Each value that is bound costs, also one that is not there. */
 export const isPlain = (record: NewRecord): boolean =>
   record.target === undefined &&
   record.expiresAt === undefined &&
@@ -187,6 +224,8 @@ export const isPlain = (record: NewRecord): boolean =>
   record.retry === undefined &&
   record.payloadRef === undefined &&
   record.unique === undefined &&
+  record.memberOf === undefined &&
+  record.join === undefined &&
   !hasHeaders(record)
 
 const hasHeaders = (record: NewRecord): boolean => {

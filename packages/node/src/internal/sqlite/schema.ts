@@ -12,11 +12,24 @@ import type { DatabaseSync } from "node:sqlite"
 export const State = { waiting: 0, running: 1, succeeded: 2, cancelled: 3, dead: 4 } as const
 
 /**
+ * How `turns.state` says it: something may be startable; nothing is before `next_at`; nothing is before `next_at` or, without
+ * one, before something of the key ends; nothing waits.
+ */
+export const TurnState = { due: 1, later: 2, blocked: 3, idle: 4 } as const
+
+/**
  * The tag of a record's last failure; NULL when its text has none. As the index has it, so a query that wants the index
  * has to say it in these words.
  */
 export const tagOfFailure =
   "CASE WHEN json_valid(failure) THEN CASE json_type(failure, '$.tag') WHEN 'text' THEN failure ->> '$.tag' END END"
+
+/**
+ * A condition: the records of a turn, which wait or run, that are in the state after it. As `tagOfFailure`, it has the
+ * words of the index.
+ */
+export const ofTurn = (turn: string): string =>
+  `outlive_records.state <= 1 AND outlive_records.turn > 0 AND outlive_records.turn = ${turn} AND outlive_records.state =`
 
 const migrations: ReadonlyArray<string> = [
   // The indexes are partial, so a record is in few of them at a time: waiting in `waiting`, running in `running`.
@@ -138,6 +151,101 @@ const migrations: ReadonlyArray<string> = [
   ) STRICT;
   CREATE INDEX outlive_put ON outlive_payloads (at, ref);
   ALTER TABLE outlive_queues ADD COLUMN ageing REAL;`,
+  // Keys, joins, and records of which the latest wins.
+  //
+  // `waiting` has only records without a key; those with one are in `keyed`, by their turn, which others have none (0): an
+  // index has to say that with a number, or it is not all that a query needs. A turn is a key's lane: where it
+  // stands among the turns of other keys in that lane (`TurnState`, `place`) is one entry of `turn_order`, so that a claim
+  // seeks to the first of them, however many keys there are. `keyed` has also what runs of a turn, and the table `line` what
+  // waits of it in the order of insertion, where a queue is told to keep to that: every index of `records` costs all of them.
+  // A record that has ended may speak of a turn that is forgotten.
+  //
+  // Of a key there is a row in `keys` only while something is known of it; `until` is when to look whether that is over.
+  //
+  // A record that is held back has the eta that it wants in `wanted_eta`, and none by its own `eta`; `follows` is the seq of
+  // the one for whose end it waits to take its place, which `followers` knows. What a join has counted is apart from its record, which may be large.
+  // `cancelling` says of which joins members are still to be cancelled: those after a seq.
+  `ALTER TABLE outlive_records ADD COLUMN key TEXT;
+  ALTER TABLE outlive_records ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE outlive_records ADD COLUMN member_of TEXT;
+  ALTER TABLE outlive_records ADD COLUMN is_join INTEGER;
+  ALTER TABLE outlive_records ADD COLUMN follows INTEGER;
+  ALTER TABLE outlive_records ADD COLUMN wanted_eta REAL;
+  ALTER TABLE outlive_records ADD COLUMN due_by REAL;
+  DROP INDEX outlive_waiting;
+  CREATE INDEX outlive_waiting ON outlive_records (queue, task, target, version, priority DESC, eta)
+    WHERE state = 0 AND turn = 0;
+  CREATE INDEX outlive_keyed ON outlive_records (turn, state, priority DESC, eta) WHERE state <= 1 AND turn > 0;
+  CREATE INDEX outlive_members ON outlive_records (member_of) WHERE member_of IS NOT NULL;
+  CREATE TABLE outlive_followers (holder INTEGER PRIMARY KEY, follower INTEGER NOT NULL) STRICT;
+  CREATE TABLE outlive_lanes (
+    lane INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    target TEXT NOT NULL,
+    version REAL NOT NULL,
+    UNIQUE (queue, task, target, version)
+  ) STRICT;
+  CREATE TABLE outlive_turns (
+    turn INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    place REAL NOT NULL,
+    next_at REAL,
+    UNIQUE (queue, key, lane)
+  ) STRICT;
+  CREATE INDEX outlive_turn_order ON outlive_turns (lane, state, place, key);
+  CREATE INDEX outlive_turn_times ON outlive_turns (lane, next_at) WHERE next_at IS NOT NULL;
+  CREATE TABLE outlive_line (
+    turn INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (turn, seq)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE outlive_keys (
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    max_concurrent REAL,
+    rate REAL,
+    burst REAL,
+    weight REAL,
+    paused_until REAL,
+    tokens REAL,
+    tokens_at REAL,
+    until REAL,
+    PRIMARY KEY (queue, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX outlive_known ON outlive_keys (until) WHERE until IS NOT NULL;
+  ALTER TABLE outlive_queues ADD COLUMN paused_until REAL;
+  ALTER TABLE outlive_queues ADD COLUMN fair_time REAL;
+  ALTER TABLE outlive_queues ADD COLUMN plain_place REAL NOT NULL DEFAULT 0;
+  ALTER TABLE outlive_queues ADD COLUMN key_max_concurrent REAL;
+  ALTER TABLE outlive_queues ADD COLUMN key_rate REAL;
+  ALTER TABLE outlive_queues ADD COLUMN key_burst REAL NOT NULL DEFAULT 5;
+  ALTER TABLE outlive_queues ADD COLUMN key_ordered INTEGER NOT NULL DEFAULT 0;
+  CREATE TABLE outlive_joins (
+    id TEXT PRIMARY KEY,
+    total REAL NOT NULL,
+    on_failure TEXT NOT NULL,
+    afterwards TEXT NOT NULL,
+    is_held INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    dead INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE outlive_cancelling (
+    id TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    after INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE outlive_paces (
+    task TEXT NOT NULL,
+    unique_key TEXT NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (task, unique_key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX outlive_paced ON outlive_paces (until);`,
 ]
 
 /** The version of a file whose migrations have all been applied. */

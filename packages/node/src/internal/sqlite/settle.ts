@@ -8,7 +8,10 @@ import type { Ending } from "./ending.ts"
 import type { Executed } from "./executed.ts"
 import { isStep, type Steps } from "./groupCommit.ts"
 import { type Held, heldColumns, toHeld } from "./held.ts"
+import type { Joins } from "./joins.ts"
+import type { KeyRows } from "./keyLimits.ts"
 import type { EndedAttempt } from "./ledger.ts"
+import type { Limits } from "./limits.ts"
 import type { OwnClaims } from "./ownClaims.ts"
 import type { Progress } from "./progress.ts"
 import { asRow } from "./row.ts"
@@ -29,16 +32,34 @@ export const makeExtend = (
 
 export const makeSettle = (
   db: DatabaseSync,
-  ending: Ending,
-  executed: Executed,
-  progress: Progress,
-  ownClaims: OwnClaims,
+  {
+    ending,
+    executed,
+    joins,
+    keyRows,
+    limits,
+    ownClaims,
+    progress,
+  }: {
+    readonly ending: Ending
+    readonly executed: Executed
+    readonly joins: Joins
+    readonly keyRows: KeyRows
+    readonly limits: Limits
+    readonly ownClaims: OwnClaims
+    readonly progress: Progress
+  },
 ): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
   const hold = db.prepare(`SELECT ${heldColumns} FROM outlive_records WHERE id = ? AND state = 1 AND token = ?`)
   hold.setReturnArrays(true)
 
   const apply = (record: Held, settlement: Settlement, now: number) => {
-    if (settlement._tag === "Succeed") return ending.succeed(record, settlement.result, now)
+    if (settlement._tag === "Succeed") {
+      if (settlement.handOver !== undefined && record.member_of !== null) {
+        joins.handOver(record.member_of, settlement.handOver)
+      }
+      return ending.succeed(record, settlement.result, now)
+    }
     const { attempt, failure } = record
     const ended: EndedAttempt = {
       token: settlement.token,
@@ -54,8 +75,14 @@ export const makeSettle = (
       }
       case "Retry":
         return ending.waitAgain(record, { eta: settlement.eta, attempt, failure: settlement.failure }, now, ended)
-      case "Snooze":
-        return ending.waitAgain(record, { eta: settlement.eta, attempt: attempt - 1, failure }, now, ended)
+      case "Snooze": {
+        const { eta, pause } = settlement
+        const waits = ending.waitAgain(record, { eta, attempt: attempt - 1, failure }, now, ended)
+        if (!waits || pause === undefined) return
+        if (pause === "key" && record.key !== null) keyRows.pauseLonger(record.queue, record.key, eta)
+        else limits.pauseLonger(record.queue, eta)
+        return
+      }
       case "Release":
         return ending.waitAgain(record, { eta: now, attempt: attempt - 1, failure }, now, ended)
     }
@@ -86,6 +113,7 @@ export const makeSettle = (
     const outcomes: Array<SettleOutcome> = []
     for (const settlement of settlements) {
       outcomes.push(settle(settlement, now))
+      if (joins.hasNews()) yield* joins.hear(now)
       if (isStep(outcomes.length)) yield
     }
     return outcomes

@@ -5,9 +5,10 @@ import type { DatabaseSync } from "node:sqlite"
 import type { AttemptFailure } from "@outlive/deferred/TaskRecord"
 import type { Ending } from "./ending.ts"
 import type { Steps } from "./groupCommit.ts"
-import { heldColumns, heldLength, toHeld } from "./held.ts"
+import { type Held, heldColumns, heldLength, makeFindHeld, toHeld } from "./held.ts"
+import type { Joins } from "./joins.ts"
 import type { EndedAttempt } from "./ledger.ts"
-import { asRows } from "./row.ts"
+import { asRows, type Row } from "./row.ts"
 
 /**
  * How many records one claim takes back and buries at the most, so that a claim after a power cut with many thousands
@@ -15,7 +16,10 @@ import { asRows } from "./row.ts"
  */
 const most = 1000
 
-export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) => Steps<void>) => {
+/** Whether nothing is left that should have been buried. */
+type IsTidy = boolean
+
+export const makeTakeBack = (db: DatabaseSync, ending: Ending, joins: Joins): ((now: number) => Steps<IsTidy>) => {
   // From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
   const expiredLeases = db.prepare(
     `WITH RECURSIVE running (queue) AS (
@@ -35,10 +39,30 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
      WHERE state = 0 AND first_attempt_at IS NULL AND expires_at <= ? LIMIT ${most}`,
   )
   expired.setReturnArrays(true)
+  const find = makeFindHeld(db)
+
+  /** In the order of insertion; once others were changed with one, those after it that are still as they were, read anew. */
+  const eachOf = function* (
+    rows: ReadonlyArray<Row>,
+    now: number,
+    change: (record: Held, row: Row) => void,
+  ): Steps<void> {
+    let mayBeOther = false
+    for (const row of rows.toSorted((left, right) => (left[0] as number) - (right[0] as number))) {
+      const record = toHeld(row)
+      const found = mayBeOther ? find(record.id) : record
+      if (found?.state !== record.state || found.token !== record.token) continue
+      change(found, row)
+      if (joins.hasNews()) {
+        mayBeOther = true
+        yield* joins.hear(now)
+      }
+      yield
+    }
+  }
 
   return function* (now) {
-    for (const row of asRows(expiredLeases.all(now))) {
-      const record = toHeld(row)
+    yield* eachOf(asRows(expiredLeases.all(now)), now, (record, row) => {
       const [worker, crashes, maxCrashes] = row.slice(heldLength) as [string, number, number]
       const failure: AttemptFailure = {
         attempt: record.attempt,
@@ -54,12 +78,11 @@ export const makeTakeBack = (db: DatabaseSync, ending: Ending): ((now: number) =
       if (record.cancel_requested === null && crashes >= maxCrashes) {
         ending.bury(record, { reason: "Crashed", failure: text }, now, attempt)
       } else ending.waitAgain(record, { eta: now, attempt: record.attempt, failure: text }, now, attempt)
-      yield
-    }
-    for (const row of asRows(expired.all(now))) {
-      const record = toHeld(row)
+    })
+    const late = asRows(expired.all(now))
+    yield* eachOf(late, now, (record) => {
       ending.bury(record, { reason: "Expired", failure: record.failure }, now, undefined)
-      yield
-    }
+    })
+    return late.length < most
   }
 }
