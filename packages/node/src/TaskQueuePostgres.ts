@@ -13,8 +13,8 @@
  * From SQL, for triggers and for programs in other languages, there is a function in the schema,
  * `outlive.defer(task text, payload jsonb, options jsonb)`, both of the latter optional: it stores a record in the caller's
  * transaction and gives `{"outcome": "Inserted", "id": ...}`, or what else `TaskQueue.EnqueueOutcome` may be. The options are
- * those of a record, in milliseconds: `queue`, `delay` or `eta`, `name` with `onDuplicate` and `tombstone`, `unique` (`key`,
- * `while`), `priority`, `version`, `target`, `headers`, `expires`, `retry`, `timeout`, `lease`, `maxCrashes`, `keep`, `id`, and
+ * those of a record, in milliseconds: `queue`, `key`, `delay` or `eta`, `name` with `onDuplicate` and `tombstone`, `unique`
+ * (`key`, `while`, `latest` with `dueBy`, `spacing` and `expects`), `priority`, `version`, `target`, `headers`, `expires`, `retry`, `timeout`, `lease`, `maxCrashes`, `keep`, `id`, and
  * `now`, for which it else takes the server's clock. Nobody checks the payload there: give what the task's schema encodes.
  *
  * ```sql
@@ -38,6 +38,7 @@ import { makeChanges } from "./internal/postgres/changes.ts"
 import { makeClaim } from "./internal/postgres/claim.ts"
 import { makeEnqueue } from "./internal/postgres/enqueue.ts"
 import { makeKeeps } from "./internal/postgres/keeps.ts"
+import { makeKeys } from "./internal/postgres/keys.ts"
 import { makeLimits } from "./internal/postgres/limits.ts"
 import { makeLook } from "./internal/postgres/look.ts"
 import { makeManage } from "./internal/postgres/manage.ts"
@@ -127,6 +128,7 @@ export const make = Effect.fnUntraced(function* (
     ...makeManage(calls, by),
     ...makeLook(calls),
     ...makeLimits(calls, by),
+    ...makeKeys(calls, by),
     changes: changes.subscribe,
   }
 })

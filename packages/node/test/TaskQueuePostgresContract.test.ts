@@ -22,9 +22,11 @@ afterAll(async () => {
 /** Much faster than TRUNCATE for tables that are nearly empty. */
 const empty = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
-  for (const table of ["records", "names", "queues", "executed", "workers", "payloads"]) {
-    yield* sql.unsafe(`DELETE FROM ${schema}.${table}`)
-  }
+  const tables = [
+    ...["records", "names", "queues", "executed", "workers", "payloads"],
+    ...["keys", "lanes", "turns", "arrivals", "joins", "spacings"],
+  ]
+  for (const table of tables) yield* sql.unsafe(`DELETE FROM ${schema}.${table}`)
 })
 
 const onPostgres = Layer.unwrap(Effect.as(empty, TaskQueuePostgres.layer({ schema }))).pipe(

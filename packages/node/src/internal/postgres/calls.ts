@@ -101,13 +101,23 @@ class Own<E> {
   }
 }
 
-/** What a call changed, told by what its function says of it. */
-export const changesOf = (told: {
+/** What a call changed, as its function says it: lists, or nothing. */
+export interface Ends {
   readonly waiting?: unknown
   readonly ended?: unknown
   readonly cancelling?: unknown
   readonly progressed?: unknown
-}): ReadonlyArray<Change> => {
+}
+
+const endFields = ["waiting", "ended", "cancelling", "progressed"] as const
+
+/** What is read of a column of the type `ends`. */
+export const endNames = (column: string): string => endFields.map((name) => `(${column}).${name}`).join(", ")
+
+export const endsOf = (row: Row): Ends => Object.fromEntries(endFields.map((name, index) => [name, row[index]]))
+
+/** What a call changed, told by what its function says of it. */
+export const changesOf = (told: Ends): ReadonlyArray<Change> => {
   const changes: Array<Change> = []
   const add = (values: unknown, make: (values: never) => Change) => {
     if (Array.isArray(values) && values.length > 0) changes.push(make(values as never))

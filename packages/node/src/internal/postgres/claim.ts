@@ -61,7 +61,14 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
     ])
     const said = rows.at(-1) ?? []
     const get = (name: string) => said[place[name]!]
-    yield* calls.publish(changesOf({ waiting: get("waiting_queues"), ended: get("ended_ids") }))
+    yield* calls.publish(
+      changesOf({
+        waiting: get("waiting_queues"),
+        ended: get("ended_ids"),
+        cancelling: get("cancelling_ids"),
+        progressed: get("progressed_ids"),
+      }),
+    )
     if (takesBack) heads.tookBack(Number(get("took_back_pages")))
     const walkedPages = get("walked_pages") as ReadonlyArray<bigint | null>
     const runQueues = (get("run_queue") ?? []) as ReadonlyArray<number>

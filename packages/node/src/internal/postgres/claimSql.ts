@@ -1,10 +1,10 @@
 /**
  * ready ──► running, as functions of the schema.
  */
-import { holdsIn } from "./endingSql.ts"
 import { plpgsql } from "./functions.ts"
 import { columns, columnTypes } from "./row.ts"
 import { inRun, runLists, runNames, runTypes, unnestRuns } from "./runsSql.ts"
+import { start } from "./startSql.ts"
 
 const runs = (prefix: string) => runNames.map((name) => `${prefix}${name}`)
 /** Reads runs into the lists that are called so. */
@@ -20,6 +20,8 @@ export const answer: ReadonlyArray<readonly [name: string, type: string]> = [
   ["next_at", "double precision"],
   ["waiting_queues", "text[]"],
   ["ended_ids", "uuid[]"],
+  ["cancelling_ids", "uuid[]"],
+  ["progressed_ids", "uuid[]"],
   // How many pages of the index were looked at for leases that expired, and for the heads of each queue.
   ["took_back_pages", "bigint"],
   ["walked_pages", "bigint[]"],
@@ -29,8 +31,77 @@ export const answer: ReadonlyArray<readonly [name: string, type: string]> = [
   ...runTypes.map(([name, type]) => [`run_${name}`, `${type}[]`] as const),
 ]
 
+/** What earlier calls left to a claim of the queue: besides records to see to, keys that have something now. */
+const doLeft = (
+  schema: string,
+): string => `IF EXISTS (SELECT FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NOT NULL) THEN
+        SELECT * INTO did FROM ${schema}.do_left(p_queues[i], p_now, NULL);
+        e := did.e;
+        PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
+        waiting_queues := waiting_queues || e.waiting;
+        ended_ids := ended_ids || e.ended;
+        cancelling_ids := cancelling_ids || e.cancelling;
+        progressed_ids := progressed_ids || e.progressed;
+        IF did.is_left THEN earliest := least(earliest, p_now + ${soon}); END IF;
+      END IF;
+      IF limits.turn_time IS NULL THEN
+        -- Before the first record with a key nothing is held back by one.
+        DELETE FROM ${schema}.arrivals WHERE ctid = ANY (ARRAY(
+          SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NULL AND a.task IS NULL
+          LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ));
+      END IF;
+      has_arrivals := EXISTS (SELECT FROM ${schema}.arrivals a
+        WHERE a.queue = p_queues[i] AND a.id IS NULL AND (a.task IS NOT NULL OR limits.turn_time IS NOT NULL));
+      -- Another claim may have taken them in the meantime, the first of the queue.
+      SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];`
+
+/** Milliseconds after which a claim looks again for what others had locked. */
+const soon = 100
+
+/**
+ * How a claim starts records of a queue that has had keys: the turns are looked at, and moved on, under the lock of the queue.
+ * `turn_at` is when that may give something again, besides what has no key.
+ */
+const startByTurns = (
+  schema: string,
+): string => `lanes := ${schema}.known_lanes(p_queues[i], p_tasks, p_versions, p_targets);
+        turn_at := CASE WHEN has_arrivals THEN p_now ELSE ${schema}.next_turn(lanes, p_now, false) END;
+        IF least(allowance.allowed, p_limits[i]) >= 1 AND (turn_at <= p_now OR v_task IS NOT NULL) THEN
+          IF limits.turn_time IS NULL THEN
+            INSERT INTO ${schema}.queues AS q (queue, paused, burst, tokens, tokens_at, turn_time)
+            VALUES (p_queues[i], false, 5, 0, p_now, 0)
+            ON CONFLICT (queue) DO UPDATE SET turn_time = coalesce(q.turn_time, 0);
+          END IF;
+          SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i] FOR UPDATE;
+          allowance := ${schema}.allowance(limits, p_now);
+          has_arrivals := ${schema}.take_arrivals(p_queues[i], limits.turn_time, p_now);
+          lanes := ${schema}.known_lanes(p_queues[i], p_tasks, p_versions, p_targets);
+          PERFORM ${schema}.wake_turns(lanes, limits.turn_time, p_now);
+          allowed := floor(least(allowance.allowed, p_limits[i], 100000));
+          turn_at := p_now;
+          IF allowed >= 1 THEN
+            -- One more than may start: so it is known whether there is more.
+            candidates := ${schema}.look_turns(limits, p_queues[i], lanes, allowed::bigint + 1, p_now, ${runs("v_").join(", ")});
+            IF candidates IS NOT NULL THEN
+              RETURN QUERY SELECT ${answer.map(([, type]) => `NULL::${type}`).join(", ")}, s.* FROM ${schema}.start_turns(
+                limits, candidates, allowed::bigint, p_lease, p_worker, p_now, cardinality(lanes) = 1
+                  AND NOT EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = p_queues[i] AND l.id <> lanes[1].id)) AS s;
+              GET DIAGNOSTICS started = ROW_COUNT;
+            END IF;
+            turn_time := (SELECT q.turn_time FROM ${schema}.queues q WHERE q.queue = p_queues[i]);
+            IF turn_time > limits.turn_time THEN
+              PERFORM ${schema}.pass_turns(p_queues[i], limits.turn_time, turn_time);
+            END IF;
+            IF has_arrivals IS NOT TRUE
+              AND (SELECT count(*) FROM unnest(candidates) AS c WHERE c.tag IS NOT NULL) <= started THEN
+              turn_at := ${schema}.next_turn(lanes, p_now, true);
+            END IF;
+          END IF;
+        END IF;`
+
 export const claimFunctions = (schema: string): ReadonlyArray<string> => [
-  // Starts the first of the runs' ready records, at most `p_count`. More are looked at, because others may be starting
+  // Starts the first of the runs' ready records in a queue without keys, at most `p_count`. More are looked at, because others may be starting
   // some of them at this moment: these are passed over, not waited for.
   plpgsql({
     name: `${schema}.start_records`,
@@ -66,10 +137,7 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
       FOR UPDATE OF r SKIP LOCKED
     ),
     started AS (
-      UPDATE ${schema}.records AS r SET state = 1, worker = p_worker, started_at = p_now,
-        first_attempt_at = coalesce(r.first_attempt_at, p_now), bury_at = NULL,
-        lease_until = p_now + coalesce(r.lease, p_lease), attempt = r.attempt + 1, token = r.token + 1,
-        holds = ${holdsIn("r", "1")}
+      UPDATE ${schema}.records AS r SET ${start("r")}
       FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
       RETURNING ${columns("r")}, taken.place, taken.then_place
     )
@@ -106,6 +174,13 @@ END`,
   started bigint;
   step bigint;
   i integer;
+  has_arrivals boolean;
+  did record;
+  e ${schema}.ends;
+  lanes ${schema}.lanes[];
+  candidates ${schema}.candidate[];
+  turn_at double precision;
+  turn_time double precision;
   token_at double precision;
   eta_at double precision;
   earliest double precision;
@@ -115,19 +190,26 @@ BEGIN
   walked_pages := array_fill(NULL::bigint, ARRAY[cardinality(p_queues)]);
   IF p_take_back THEN
     pages := ${pagesOf(schema, "running")};
-    SELECT t.waiting, t.ended, t.queues, t.leases INTO waiting_queues, ended_ids, lease_queues, leases
+    SELECT (t.e).waiting, (t.e).ended, (t.e).cancelling, (t.e).progressed, t.queues, t.leases
+    INTO waiting_queues, ended_ids, cancelling_ids, progressed_ids, lease_queues, leases
     FROM ${schema}.take_back(p_now, p_by) t;
     took_back_pages := ${pagesOf(schema, "running")} - pages;
   END IF;
   -- Queues with limits come last: who claims from one waits for the commit of who did so before, and has others wait.
-  FOR i IN
-    SELECT q.place::integer FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
-      LEFT JOIN ${schema}.queues l ON l.queue = q.queue AND (l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL)
-    ORDER BY l.queue NULLS FIRST, q.place
+  FOR i, has_arrivals IN
+    SELECT q.place::integer, arrived.queue IS NOT NULL FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
+      LEFT JOIN LATERAL (SELECT a.queue FROM ${schema}.arrivals a WHERE a.queue = q.queue LIMIT 1) arrived ON true
+      LEFT JOIN ${schema}.queues l ON l.queue = q.queue
+        AND (l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL OR l.turn_time IS NOT NULL)
+    ORDER BY coalesce(l.queue, arrived.queue) NULLS FIRST, q.place
   LOOP
     SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];
+    IF has_arrivals THEN
+      ${doLeft(schema)}
+    END IF;
     allowance := ${schema}.allowance(limits, p_now);
     started := 0;
+    turn_at := NULL;
     -- Nothing will start by itself: nothing need be known of what waits.
     IF allowance.slots >= 1 THEN
       IF p_walk[i] THEN
@@ -138,7 +220,9 @@ BEGIN
         ${into("v_")} FROM unnest(p_run_queue, ${runs("p_run_").join(", ")}) AS run (queue, ${runNames.join(", ")})
         WHERE run.queue = i;
       END IF;
-      IF least(allowance.allowed, p_limits[i]) >= 1 AND v_task IS NOT NULL THEN
+      IF limits.turn_time IS NOT NULL OR has_arrivals THEN
+        ${startByTurns(schema)}
+      ELSIF least(allowance.allowed, p_limits[i]) >= 1 AND v_task IS NOT NULL THEN
         -- Limits hold over all claims: who starts something has to know what others started.
         IF limits.rate IS NOT NULL OR limits.max_concurrent IS NOT NULL THEN
           SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i] FOR UPDATE;
@@ -157,23 +241,24 @@ BEGIN
         END LOOP;
       END IF;
       limits := allowance.limits;
-      token_at := '-Infinity';
+      token_at := CASE WHEN limits.paused_until > p_now THEN limits.paused_until ELSE '-Infinity' END;
       IF limits.rate IS NOT NULL THEN
         IF started > 0 THEN
           limits.tokens := limits.tokens - started;
           UPDATE ${schema}.queues SET tokens = limits.tokens, tokens_at = limits.tokens_at WHERE queue = p_queues[i];
         END IF;
-        token_at := ${schema}.next_token_at(limits);
+        token_at := greatest(token_at, ${schema}.next_token_at(limits));
       END IF;
       ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
-      -- Without a free slot, never: the end of a lease or an attempt comes first.
       IF v_task IS NOT NULL THEN
         run_queue := run_queue || array_fill(i, ARRAY[cardinality(v_task)]);
         ${runNames.map((name) => `run_${name} := run_${name} || v_${name};`).join("\n        ")}
-        IF token_at IS NOT NULL AND allowance.slots > started THEN
-          eta_at := (SELECT min(eta) FROM unnest(v_eta) AS eta);
-          earliest := least(earliest, greatest(p_now, eta_at, token_at));
-        END IF;
+      END IF;
+      -- Without a free slot, never: the end of a lease or an attempt comes first.
+      IF token_at IS NOT NULL AND allowance.slots > started THEN
+        eta_at := least((SELECT min(eta) FROM unnest(v_eta) AS eta), turn_at);
+        -- What is held back waits for no time.
+        IF eta_at < 'Infinity' THEN earliest := least(earliest, greatest(p_now, eta_at, token_at)); END IF;
       END IF;
     END IF;
     counts[i] := started;

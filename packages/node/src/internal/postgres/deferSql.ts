@@ -1,11 +1,14 @@
 /**
  * Enqueueing from SQL: for triggers and for programs in other languages.
  */
+
+import { givenTypes } from "./enqueueSql.ts"
 import { plpgsql } from "./functions.ts"
-import { newColumns } from "./row.ts"
+import { followable } from "./joinTables.ts"
+import type { newColumns } from "./newRow.ts"
 
 /** What `defer` takes from its options, as SQL; everything else has the default that `Task.make` gives it. */
-const values: Record<(typeof newColumns)[number][0], string> = {
+const values: Record<(typeof newColumns)[number][0] | "join_depth" | "call" | "now", string> = {
   id: "new_id",
   queue: "coalesce(options->>'queue', 'default')",
   task: "task",
@@ -27,10 +30,37 @@ const values: Record<(typeof newColumns)[number][0], string> = {
   headers: "(options->'headers')::text",
   payload: "coalesce(payload, 'null'::jsonb)::text",
   payload_ref: "NULL",
+  key: "options->>'key'",
+  member_of: "NULL",
+  due_by: "(latest->>'dueBy')::double precision",
+  spacing: "(latest->>'spacing')::double precision",
+  expects: "latest->>'expects'",
+  join_total: "NULL",
+  join_on_failure: "NULL",
+  join_then: "NULL",
+  join_depth: "NULL",
+  call: "NULL",
+  now: "at",
 }
 
+/** What most records have not. */
+const unusual: ReadonlySet<string> = new Set(["name", "unique_key", "key"])
+
 const known = [
-  ...["id", "queue", "version", "target", "priority", "eta", "delay", "name", "onDuplicate", "tombstone", "unique"],
+  ...[
+    "id",
+    "queue",
+    "version",
+    "target",
+    "priority",
+    "eta",
+    "delay",
+    "name",
+    "onDuplicate",
+    "tombstone",
+    "unique",
+    "key",
+  ],
   ...["expires", "retry", "timeout", "lease", "maxCrashes", "keep", "headers", "now"],
 ]
 
@@ -53,6 +83,7 @@ $function$`,
     floor(extract(epoch FROM clock_timestamp()) * 1000));
   new_id uuid := coalesce((options->>'id')::uuid, ${schema}.new_task_id(at));
   key_while integer;
+  latest jsonb := options->'unique'->'latest';
   refused record;
   unknown text;
 BEGIN
@@ -70,15 +101,21 @@ BEGIN
     SELECT bit_or(CASE state WHEN 'running' THEN 2 WHEN 'succeeded' THEN 4 WHEN 'cancelled' THEN 8 WHEN 'dead' THEN 16
       ELSE 1 END) | 1 INTO key_while
     FROM jsonb_array_elements_text(coalesce(options->'unique'->'while', '["waiting", "running"]')) AS state;
+    IF jsonb_typeof(latest) = 'object' THEN key_while := key_while | ${followable}; END IF;
   END IF;
-  SELECT * INTO refused FROM ${schema}.enqueue(${newColumns
-    .map(([name, type]) =>
-      name === "name" || name === "unique_key"
-        ? // NULL when there is none, as everybody else says it.
-          `CASE WHEN ${values[name]} IS NOT NULL THEN ARRAY[${values[name]}] END`
-        : `ARRAY[${values[name]}]::${type}[]`,
-    )
-    .join(",\n    ")}, ARRAY[at], '');
+  IF length(options->>'key') NOT BETWEEN 1 AND 255 THEN
+    RAISE EXCEPTION 'a key has 1 to 255 characters' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  SELECT * INTO refused FROM ${schema}.enqueue(${givenTypes
+    .map(([name, type]) => {
+      const value = values[name as keyof typeof values]
+      // NULL when there is none, as everybody else says it.
+      if (value === "NULL") return `NULL::${type}[]`
+      return unusual.has(name)
+        ? `CASE WHEN ${value} IS NOT NULL THEN ARRAY[${value}] END`
+        : `ARRAY[${value}]::${type}[]`
+    })
+    .join(",\n    ")}, '') AS stored WHERE stored.ord IS NOT NULL;
   IF NOT FOUND THEN RETURN jsonb_build_object('outcome', 'Inserted', 'id', new_id); END IF;
   IF refused.outcome = 'Tombstoned' THEN
     RETURN jsonb_build_object('outcome', refused.outcome, 'until', refused.until);

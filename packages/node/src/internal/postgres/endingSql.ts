@@ -1,14 +1,11 @@
 /**
- * The two ways out of `running` as functions of the schema, for one record at a time: it ends, or it waits again. Also
- * what finds that a record has to take one of them: leases that expired, and what was not started in time.
+ * How a record ends, one at a time, as functions of the schema. What its end means for others is gathered, and done by
+ * `follow_up` (`followSql`).
  */
-import { plpgsql } from "./functions.ts"
-
-/**
- * How many records one claim takes back and buries at the most, so that a claim after a power cut with many thousands
- * of expired leases does not take seconds. The rest is for the next claim: `next_at` says it is due.
- */
-const most = 1000
+import { awaken } from "./arrivalsSql.ts"
+import { isThere, plpgsql } from "./functions.ts"
+import { followable, tally } from "./joinTables.ts"
+import { isHeldByEnds } from "./keysSql.ts"
 
 /** An attempt for the ledger, of which the newest 50 are kept. */
 export const withAttempt = (
@@ -24,13 +21,22 @@ export const withAttempt = (
 export const holdsIn = (record: string, state: string): string =>
   `${record}.holds AND (${record}.unique_while >> ${state}) & 1 = 1`
 
+/** Whether a record that would wait again is over: somebody asked for that, or what comes after it waits already. */
+export const isSuperseded = (schema: string, record: string): string =>
+  `(CASE WHEN ${record}.unique_while & ${followable} <> 0
+      THEN ${isThere(`${schema}.records follower WHERE follower.follows = ${record}.id`)} ELSE false END)`
+
 export const endingFunctions = (schema: string): ReadonlyArray<string> => [
-  // Writes what the caller changed in `p`, too.
+  // Ends a record, which the caller has locked, and of one that is held back also the row in `joins`. Writes what the caller
+  // changed in `p`, too, and adds to `e` what comes of it.
   plpgsql({
     name: `${schema}.end_record`,
-    parameters: [`p ${schema}.records`, "p_state integer", "p_now double precision"],
-    returns: "void",
+    parameters: [`p ${schema}.records`, "p_state integer", "p_now double precision", `e ${schema}.ends`],
+    returns: `${schema}.ends`,
     body: `BEGIN
+  IF p.joined IS NOT NULL AND p.wanted_eta IS NOT NULL THEN
+    DELETE FROM ${schema}.joins j WHERE j.id = p.id RETURNING ${tally("j")} INTO p.joined;
+  END IF;
   IF p_state <> 4 AND p.keep = 0 THEN
     DELETE FROM ${schema}.records WHERE id = p.id;
   ELSE
@@ -38,80 +44,35 @@ export const endingFunctions = (schema: string): ReadonlyArray<string> => [
       cancel_requested = p.cancel_requested, failure = p.failure, failure_tag = p.failure_tag, ledger = p.ledger,
       lease_until = NULL, bury_at = NULL, ended_at = p_now,
       prune_at = CASE WHEN p_state <> 4 AND p.keep < 'Infinity' THEN p_now + p.keep END,
-      holds = ${holdsIn("p", "p_state")}
+      wanted_eta = NULL, follows = NULL, joined = p.joined, holds = ${holdsIn("p", "p_state")}
     WHERE id = p.id;
   END IF;
   IF p.name IS NOT NULL THEN
     UPDATE ${schema}.names SET until = p_now + p.tombstone
     WHERE queue = p.queue AND name = p.name AND id = p.id AND until IS NULL;
   END IF;
+  e.ended := e.ended || p.id;
+  IF p.unique_while & ${followable} <> 0 THEN e.freed := e.freed || p.id; END IF;
+  RETURN ${schema}.left_record(p, p_state, e);
 END`,
   }),
+  // What it means that a record waits no more, or runs no more, for those that wait for it: for its key, and for what it is
+  // a member of. `p_how` is the state in which it counts there, NULL when it has not ended.
   plpgsql({
-    name: `${schema}.take_back`,
-    parameters: [
-      "p_now double precision",
-      "p_by text",
-      "OUT waiting text[]",
-      "OUT ended uuid[]",
-      "OUT queues text[]",
-      "OUT leases double precision[]",
-    ],
-    returns: "record",
-    body: `DECLARE
-  r ${schema}.records;
-BEGIN
-  FOR r IN
-    SELECT * FROM ${schema}.records WHERE bury_at <= p_now LIMIT ${most} FOR UPDATE SKIP LOCKED
-  LOOP
-    r.reason := 'Expired';
-    PERFORM ${schema}.end_record(r, 4, p_now);
-    ended := ended || r.id;
-  END LOOP;
-  -- From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
-  WITH RECURSIVE running (queue, lease_until) AS (
-    (SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 ORDER BY r.queue, r.lease_until LIMIT 1)
-    UNION ALL
-    SELECT following.* FROM running CROSS JOIN LATERAL (
-      SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 AND r.queue > running.queue
-      ORDER BY r.queue, r.lease_until LIMIT 1
-    ) following
-  )
-  SELECT array_agg(running.queue), array_agg(running.lease_until) INTO queues, leases FROM running;
-  FOR i IN 1 .. coalesce(cardinality(queues), 0) LOOP
-    CONTINUE WHEN leases[i] > p_now;
-    FOR r IN
-      SELECT * FROM ${schema}.records
-      WHERE state = 1 AND queue = queues[i] AND lease_until >= leases[i] AND lease_until <= p_now
-      LIMIT ${most} FOR UPDATE SKIP LOCKED
-    LOOP
-      r.failure := format('{"attempt":%s,"at":%s,"kind":"crash","tag":"Crashed","message":%s}', r.attempt, p_now,
-        to_json(format('worker %s did not extend its lease', r.worker)));
-      r.failure_tag := 'Crashed';
-      r.ledger := ${withAttempt("r", { at: "p_now", outcome: "'Crash'", failure: "r.failure" })};
-      r.crashes := r.crashes + 1;
-      IF r.cancel_requested IS NULL AND r.crashes > r.max_crashes THEN
-        r.reason := 'Crashed';
-        PERFORM ${schema}.end_record(r, 4, p_now);
-        ended := ended || r.id;
-      ELSIF r.cancel_requested IS NOT NULL THEN
-        PERFORM ${schema}.end_record(r, 3, p_now);
-        ended := ended || r.id;
-      ELSE
-        UPDATE ${schema}.records SET state = 0, eta = p_now, crashes = r.crashes, failure = r.failure,
-          failure_tag = r.failure_tag, ledger = r.ledger, lease_until = NULL
-        WHERE id = r.id;
-        waiting := waiting || r.queue;
-      END IF;
-      IF NOT r.queue = ANY (coalesce(waiting, '{}')) AND EXISTS (
-        SELECT FROM ${schema}.queues WHERE queue = r.queue AND max_concurrent IS NOT NULL
-      ) THEN
-        waiting := waiting || r.queue;
-      END IF;
-    END LOOP;
-  END LOOP;
-  waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(waiting) AS queue);
-  PERFORM ${schema}.tell(p_by, waiting, ended, NULL, NULL);
+    name: `${schema}.left_record`,
+    parameters: [`p ${schema}.records`, "p_how integer", `e ${schema}.ends`],
+    returns: `${schema}.ends`,
+    body: `BEGIN
+  IF p.key IS NOT NULL AND ${isHeldByEnds(schema, "p")} THEN
+    ${awaken(schema, "VALUES (p.queue, p.key)")};
+    e.waiting := e.waiting || p.queue;
+  END IF;
+  IF p_how IS NOT NULL AND p.member_of IS NOT NULL THEN
+    e.joins := e.joins || p.member_of;
+    e.hows := e.hows || p_how::smallint;
+    e.hands := e.hands || NULL::text;
+  END IF;
+  RETURN e;
 END`,
   }),
 ]

@@ -1,143 +1,114 @@
 /**
- * defer ──► scheduled | ready, and the names and keys that make records unique, as a function of the schema.
+ * defer ──► scheduled | ready, as a function of the schema.
  */
+import { arrive } from "./arrivalsSql.ts"
 import { plpgsql } from "./functions.ts"
-import { newColumns } from "./row.ts"
+import { contentNames, newColumns, rareNames } from "./newRow.ts"
+import { storeUnique, uniqueVariables } from "./uniqueSql.ts"
 
-/** What is written as it was given; `eta` is never before now. */
-const content = newColumns
-  .map(([name]) => name)
-  .filter((name) => name !== "id" && name !== "eta" && name !== "on_duplicate")
+/**
+ * Of each record, besides what `newColumns` has: how deep it is in what it waits with, the call that it came with, and when.
+ */
+export const givenTypes: ReadonlyArray<readonly [name: string, type: string]> = [
+  ...newColumns.map(([name, type]) => [name, type] as const),
+  ["join_depth", "integer"],
+  ["call", "integer"],
+  ["now", "double precision"],
+]
+const unnest = (names: ReadonlyArray<string>): string =>
+  `unnest(${names.map((name) => `p_${name}`).join(", ")}) WITH ORDINALITY AS g (${names.join(", ")}, ord)`
+const given = givenTypes.map(([name]) => name)
+const unnested = unnest(given)
 
-const given = [...newColumns.map(([name]) => name), "now"]
-const unnested = `unnest(${given.map((name) => `p_${name}`).join(", ")}) WITH ORDINALITY AS g (${given.join(", ")}, ord)`
+/** Columns with what is written into them. */
+type Values = ReadonlyArray<readonly [column: string, value: string]>
 
-/** The rows say what became of records that were not simply inserted, by their place from 1. */
+const plain: Values = [
+  ["id", "g.id"],
+  ["eta", "greatest(g.now, g.eta)"],
+  ["enqueued_at", "g.now"],
+  ["bury_at", "g.expires_at"],
+  ...contentNames.filter((name) => !rareNames.has(name)).map((name) => [name, `g.${name}`] as const),
+]
+/** What waits for its members is held back until they have ended. */
+const isJoin = "g.join_total IS NOT NULL"
+const everything: Values = [
+  ...plain.filter(([name]) => name !== "eta"),
+  ["eta", `CASE WHEN ${isJoin} THEN 'Infinity' ELSE greatest(g.now, g.eta) END`],
+  ["wanted_eta", `CASE WHEN ${isJoin} THEN greatest(g.now, g.eta) END`],
+  ["joined", `CASE WHEN ${isJoin} THEN ARRAY[g.join_total, g.join_on_failure, g.join_then, 0, 0, 0] END`],
+  ["key", "g.key"],
+  ["member_of", "g.member_of"],
+]
+
+/** Stores all that is given, of which nothing has to be unique. */
+const store = (schema: string, values: Values, from: string): string =>
+  `INSERT INTO ${schema}.records (${values.map(([name]) => name).join(", ")})
+        SELECT ${values.map(([, value]) => value).join(", ")} FROM ${from} ORDER BY g.ord
+        ON CONFLICT (id) DO NOTHING RETURNING records.id, records.queue`
+
+/** The rows say what became of records that were not simply inserted, by their place from 1; one without a place, what else. */
 export const enqueueFunction = (schema: string): string =>
   plpgsql({
     name: `${schema}.enqueue`,
-    parameters: [...newColumns.map(([name, type]) => `p_${name} ${type}[]`), "p_now double precision[]", "p_by text"],
-    returns: "TABLE (ord bigint, outcome text, existing uuid, until double precision)",
+    parameters: [...givenTypes.map(([name, type]) => `p_${name} ${type}[]`), "p_by text"],
+    returns: `TABLE (ord bigint, outcome text, existing uuid, until double precision, e ${schema}.ends)`,
     body: `DECLARE
   inserted uuid[];
+  refused bigint[];
   queues text[];
-  g record;
-  taken record;
-  replaced uuid;
-  holder uuid;
-  has_name boolean;
+  ${uniqueVariables(schema)}
 BEGIN
   IF p_name IS NULL AND p_unique_key IS NULL THEN
-    WITH stored AS (
-      INSERT INTO ${schema}.records (id, eta, enqueued_at, bury_at, ${content.join(", ")})
-      SELECT g.id, greatest(g.now, g.eta), g.now, g.expires_at, ${content.map((name) => `g.${name}`).join(", ")}
-      FROM ${unnested} ORDER BY g.ord
-      ON CONFLICT (id) DO NOTHING
-      RETURNING records.id, records.queue
-    )
-    SELECT array_agg(stored.id), array_agg(DISTINCT stored.queue) INTO inserted, queues FROM stored;
-    PERFORM ${schema}.tell(p_by, queues, NULL, NULL, NULL);
+    IF p_key IS NULL AND p_member_of IS NULL AND p_join_total IS NULL THEN
+      WITH stored AS (
+        ${store(schema, plain, unnest(given.filter((name) => !rareNames.has(name))))}
+      )
+      SELECT array_agg(stored.id), array_agg(DISTINCT stored.queue) INTO inserted, queues FROM stored;
+    ELSE
+      WITH stored AS (
+        ${store(schema, everything, unnested)}, records.key, records.task, records.target, records.version, records.priority,
+          records.eta
+      ),
+      arrived AS (
+        ${arrive(schema, "stored")}
+      )
+      SELECT array_agg(stored.id), array_agg(DISTINCT stored.queue) INTO inserted, queues FROM stored;
+    END IF;
     IF coalesce(cardinality(inserted), 0) < cardinality(p_id) THEN
-      RETURN QUERY
-        SELECT twice.ord, 'Existing', twice.id, NULL::double precision FROM (
+      refused := ARRAY(
+        SELECT twice.ord FROM (
           SELECT g.ord, g.id, row_number() OVER (PARTITION BY g.id ORDER BY g.ord) AS time
           FROM unnest(p_id) WITH ORDINALITY AS g (id, ord)
         ) twice
-        WHERE twice.time > 1 OR NOT twice.id = ANY (coalesce(inserted, '{}'));
+        WHERE twice.time > 1 OR NOT twice.id = ANY (coalesce(inserted, '{}'))
+      );
+      RETURN QUERY SELECT r.ord, 'Existing', p_id[r.ord], NULL::double precision, NULL::${schema}.ends
+        FROM unnest(refused) AS r (ord);
     END IF;
-    RETURN;
+  ELSE
+    ${storeUnique(schema, unnested)}
   END IF;
-
-  -- Names and keys are locked in one order by all, so that two calls with the same ones do not wait for each other for
-  -- ever. What makes them unique are the indexes; this only saves deadlocks, so it does not have to be for all.
-  PERFORM pg_advisory_xact_lock(locks.number) FROM (
-    SELECT DISTINCT hashtextextended(each.what, 0) AS number FROM (
-      SELECT '${schema} name ' || g.queue || ' ' || g.name AS what FROM unnest(p_queue, p_name) AS g (queue, name)
-      WHERE g.name IS NOT NULL
-      UNION ALL
-      SELECT '${schema} key ' || g.task || ' ' || g.key FROM unnest(p_task, p_unique_key) AS g (task, key)
-      WHERE g.key IS NOT NULL
-    ) each ORDER BY number LIMIT 200
-  ) locks;
-
-  FOR g IN SELECT * FROM ${unnested} ORDER BY g.ord LOOP
-    ord := g.ord;
-    until := NULL;
-    has_name := false;
-    -- Until it is stored, or refused: what is looked at may be changed by others before it is written.
-    LOOP
-      IF EXISTS (SELECT FROM ${schema}.records WHERE id = g.id) THEN
-        IF has_name THEN
-          DELETE FROM ${schema}.names n WHERE n.queue = g.queue AND n.name = g.name AND n.id = g.id;
-        END IF;
-        outcome := 'Existing';
-        existing := g.id;
-        EXIT;
-      END IF;
-      replaced := NULL;
-      IF g.name IS NOT NULL AND NOT has_name THEN
-        INSERT INTO ${schema}.names (queue, name, id) VALUES (g.queue, g.name, g.id) ON CONFLICT (queue, name) DO NOTHING;
-        has_name := FOUND;
-        IF NOT has_name THEN
-          SELECT n.id, n.until INTO taken FROM ${schema}.names n WHERE n.queue = g.queue AND n.name = g.name FOR UPDATE;
-          -- Freed meanwhile.
-          CONTINUE WHEN NOT FOUND;
-          IF taken.until IS NULL OR taken.until > g.now THEN
-            IF g.on_duplicate <> 'replace' THEN
-              outcome := CASE WHEN g.on_duplicate = 'ignore' THEN 'Existing' WHEN taken.until IS NULL THEN 'Duplicate'
-                ELSE 'Tombstoned' END;
-              existing := taken.id;
-              until := taken.until;
-              EXIT;
-            END IF;
-            -- A tombstone has no owner, also when a record with its id has come back without the name. And who is being
-            -- started at this moment no longer waits.
-            IF taken.until IS NULL THEN
-              SELECT r.id INTO replaced FROM ${schema}.records r WHERE r.id = taken.id AND r.state::integer = 0
-              FOR UPDATE SKIP LOCKED;
-            END IF;
-          END IF;
-        END IF;
-      END IF;
-      IF g.unique_key IS NOT NULL THEN
-        SELECT r.id INTO holder FROM ${schema}.records r
-        WHERE r.holds AND r.task = g.task AND r.unique_key = g.unique_key AND r.id IS DISTINCT FROM replaced;
-        IF FOUND THEN
-          IF has_name THEN
-            DELETE FROM ${schema}.names n WHERE n.queue = g.queue AND n.name = g.name AND n.id = g.id;
-          END IF;
-          outcome := 'Existing';
-          existing := holder;
-          EXIT;
-        END IF;
-      END IF;
-      IF replaced IS NOT NULL THEN
-        -- The id stays, and the token, which only ever rises; the place in the order of insertion too.
-        UPDATE ${schema}.records SET eta = greatest(g.now, g.eta), enqueued_at = g.now,
-          bury_at = g.expires_at, ${content.map((name) => `${name} = g.${name}`).join(", ")},
-          holds = CASE WHEN g.unique_key IS NOT NULL THEN true END, attempt = 0, crashes = 0, first_attempt_at = NULL,
-          started_at = NULL, worker = NULL, failure = NULL, failure_tag = NULL, progress = NULL, ledger = NULL
-        WHERE id = replaced;
-        outcome := 'Replaced';
-        existing := replaced;
-        queues := queues || g.queue;
-        EXIT;
-      END IF;
-      INSERT INTO ${schema}.records (id, eta, enqueued_at, bury_at, holds, ${content.join(", ")})
-      VALUES (g.id, greatest(g.now, g.eta), g.now, g.expires_at, CASE WHEN g.unique_key IS NOT NULL THEN true END,
-        ${content.map((name) => `g.${name}`).join(", ")})
-      ON CONFLICT DO NOTHING;
-      -- Somebody else had the same id or key at the same moment.
-      CONTINUE WHEN NOT FOUND;
-      IF g.name IS NOT NULL AND NOT has_name THEN
-        UPDATE ${schema}.names n SET id = g.id, until = NULL WHERE n.queue = g.queue AND n.name = g.name;
-      END IF;
-      outcome := NULL;
-      queues := queues || g.queue;
-      EXIT;
-    END LOOP;
-    IF outcome IS NOT NULL THEN RETURN NEXT; END IF;
-  END LOOP;
-  PERFORM ${schema}.tell(p_by, (SELECT array_agg(DISTINCT queue) FROM unnest(queues) AS queue), NULL, NULL, NULL);
+  IF p_join_total IS NOT NULL THEN
+    INSERT INTO ${schema}.joins (id, total, on_failure, then_what, depth)
+    SELECT g.id, g.join_total, g.join_on_failure, g.join_then, g.join_depth FROM ${unnested}
+    WHERE g.join_total IS NOT NULL AND g.id = ANY (inserted) ORDER BY g.ord
+    ON CONFLICT DO NOTHING;
+    IF refused IS NOT NULL THEN
+      -- What was not inserted never ends: for what waits for it, it counts as cancelled.
+      SELECT array_agg(m.member_of ORDER BY m.ord), array_agg(3::smallint), array_agg(NULL::text) INTO e.joins, e.hows, e.hands
+      FROM unnest(refused) AS r (ord)
+        JOIN unnest(p_member_of, p_call) WITH ORDINALITY AS m (member_of, call, ord) ON m.ord = r.ord
+      WHERE EXISTS (SELECT FROM unnest(p_id, p_call) WITH ORDINALITY AS j (id, call, ord)
+        WHERE j.id = m.member_of AND j.call = m.call AND j.id = ANY (inserted) AND j.ord <> ALL (refused));
+      e := ${schema}.follow_up(e, (SELECT max(now) FROM unnest(p_now) AS now));
+    END IF;
+  END IF;
+  PERFORM ${schema}.tell(p_by, (SELECT array_agg(DISTINCT queue) FROM unnest(queues || e.waiting) AS queue),
+    e.ended, e.cancelling, e.progressed);
+  IF e.waiting IS NOT NULL OR e.ended IS NOT NULL OR e.cancelling IS NOT NULL OR e.progressed IS NOT NULL THEN
+    ord := NULL;
+    RETURN NEXT;
+  END IF;
 END`,
   })

@@ -43,6 +43,12 @@ $function$`
 export const same = (column: string, value: string): string => `${column} = ANY (ARRAY[${value}])`
 
 /**
+ * Whether a row is there, said so that it is sought for each row that is asked about. Said by EXISTS the planner may gather all
+ * that are there first.
+ */
+export const isThere = (from: string): string => `(SELECT true FROM ${from} LIMIT 1) IS NOT NULL`
+
+/**
  * Tells the other processes, once this transaction is committed. `p_by` is who tells, and who need not listen to itself.
  * Postgres refuses more than 8,000 bytes: what is longer is told as "something changed".
  */

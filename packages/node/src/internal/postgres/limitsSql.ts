@@ -1,6 +1,7 @@
 /**
  * The limits of queues as functions of the schema: their token buckets, as `TokenBucket` of `@outlive/deferred` has them.
  */
+import { awaken } from "./arrivalsSql.ts"
 import { plpgsql } from "./functions.ts"
 
 const pure = (name: string, parameters: string, returns: string, expression: string): string =>
@@ -53,6 +54,7 @@ END`,
     limits := ${schema}.refill(p, p_now);
     allowed := ${schema}.available(limits.tokens);
   END IF;
+  IF p.paused_until > p_now THEN allowed := 0; END IF;
   IF p.max_concurrent IS NOT NULL THEN
     slots := p.max_concurrent - (SELECT count(*) FROM ${schema}.records WHERE state = 1 AND queue = p.queue);
     allowed := least(allowed, slots);
@@ -71,6 +73,10 @@ END`,
       "p_burst double precision",
       "p_max_concurrent double precision",
       "p_ageing double precision",
+      "p_key_max_concurrent double precision",
+      "p_key_rate double precision",
+      "p_key_burst double precision",
+      "p_key_ordered boolean",
       "p_now double precision",
       "p_by text",
     ],
@@ -89,12 +95,24 @@ BEGIN
   IF 'burst' = ANY (p_changed) THEN limits.burst := p_burst; END IF;
   IF 'maxConcurrent' = ANY (p_changed) THEN limits.max_concurrent := p_max_concurrent; END IF;
   IF 'ageing' = ANY (p_changed) THEN limits.ageing := p_ageing; END IF;
+  IF 'byKey' = ANY (p_changed) THEN
+    limits.key_max_concurrent := p_key_max_concurrent;
+    limits.key_rate := p_key_rate;
+    limits.key_burst := p_key_burst;
+    limits.key_ordered := p_key_ordered;
+    -- Whatever held keys back is another thing now.
+    IF limits.turn_time IS NOT NULL THEN
+      ${awaken(schema, "VALUES (p_queue, NULL)")};
+    END IF;
+  END IF;
   IF NOT had_rate AND limits.rate IS NOT NULL THEN
     limits.tokens := limits.burst;
     limits.tokens_at := p_now;
   END IF;
   UPDATE ${schema}.queues SET paused = limits.paused, rate = limits.rate, burst = limits.burst,
-    max_concurrent = limits.max_concurrent, ageing = limits.ageing, tokens = limits.tokens, tokens_at = limits.tokens_at
+    max_concurrent = limits.max_concurrent, ageing = limits.ageing, tokens = limits.tokens, tokens_at = limits.tokens_at,
+    key_max_concurrent = limits.key_max_concurrent, key_rate = limits.key_rate, key_burst = limits.key_burst,
+    key_ordered = limits.key_ordered
   WHERE queue = p_queue;
   PERFORM ${schema}.tell(p_by, ARRAY[p_queue], NULL, NULL, NULL);
 END`,

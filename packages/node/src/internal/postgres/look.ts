@@ -7,7 +7,7 @@ import type { Count, Driver, Filter } from "@outlive/deferred/TaskQueue"
 import type { Attempt, DeadReason, TaskState } from "@outlive/deferred/TaskRecord"
 import * as Effect from "effect/Effect"
 import type { Calls } from "./calls.ts"
-import { columnNames, columns, type Row, seqOf, texts, toRecord, uuids } from "./row.ts"
+import { columnNames, lookedAt, type Row, seqOf, texts, toRecord, uuids } from "./row.ts"
 
 /** The conditions of a filter; the text depends only on which ones there are, so few texts exist. */
 const conditionsOf = (filter: Filter, now: number, parameters: Array<unknown>): ReadonlyArray<string> => {
@@ -19,6 +19,7 @@ const conditionsOf = (filter: Filter, now: number, parameters: Array<unknown>): 
   if (filter.tag !== undefined) conditions.push(`r.failure_tag = ${given(filter.tag)}`)
   if (filter.endedAfter !== undefined) conditions.push(`r.ended_at >= ${given(filter.endedAfter)}`)
   if (filter.endedBefore !== undefined) conditions.push(`r.ended_at < ${given(filter.endedBefore)}`)
+  if (filter.memberOf !== undefined) conditions.push(`r.member_of = ${given(filter.memberOf)}`)
   if (filter.namePrefix !== undefined) conditions.push(`starts_with(r.name, ${given(filter.namePrefix)})`)
   if (filter.state !== undefined) {
     const states: Record<TaskState, () => string> = {
@@ -40,13 +41,13 @@ const parts: ReadonlyArray<{
   readonly select: (now: string) => string
   readonly groups: string
 }> = [
-  {
-    states: ["scheduled", "ready"],
-    where: "r.state = 0",
-    select: (now) =>
+  ...["IS NULL", "IS NOT NULL"].map((is) => ({
+    states: ["scheduled", "ready"] as const,
+    where: `r.state = 0 AND r.key ${is}`,
+    select: (now: string) =>
       `r.queue, r.task, NULL, NULL, count(*) FILTER (WHERE r.eta > ${now}), count(*) FILTER (WHERE r.eta <= ${now})`,
     groups: "r.queue, r.task",
-  },
+  })),
   {
     states: ["running"],
     where: "r.state = 1",
@@ -60,6 +61,17 @@ const parts: ReadonlyArray<{
     groups: `r.queue, r.task, r.reason${state === "dead" ? ", r.failure_tag" : ""}`,
   })),
 ]
+
+/** What waits with a key and what waits without one are in indexes of their own, and counted apart. */
+const summed = (counts: ReadonlyArray<Count>): ReadonlyArray<Count> => {
+  const sums = new Map<string, Count>()
+  for (const each of counts) {
+    const { count, ...of } = each
+    const key = JSON.stringify(of)
+    sums.set(key, { ...each, count: count + (sums.get(key)?.count ?? 0) })
+  }
+  return [...sums.values()]
+}
 
 export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" | "ledger" | "payloadRefs"> => {
   const records = `${calls.schema}.records r`
@@ -76,7 +88,7 @@ export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" |
     find: Effect.fnUntraced(function* ({ cursor, limit, now, ...filter }) {
       const parameters: Array<unknown> = [PgTypes.int8(BigInt(cursor ?? 0)), PgTypes.int8(BigInt(limit + 1))]
       const where = ["r.seq > $1", ...conditionsOf(filter, now, parameters)].join(" AND ")
-      const text = `SELECT ${columns("r")} FROM ${records} WHERE ${where} ORDER BY r.seq LIMIT $2`
+      const text = `SELECT ${lookedAt(calls.schema, "r")} FROM ${records} WHERE ${where} ORDER BY r.seq LIMIT $2`
       const rows = yield* calls.run("find", text, parameters)
       const page = rows.slice(0, limit)
       const last = page.at(-1)
@@ -96,21 +108,23 @@ export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" |
            WHERE ${[where, ...conditions].join(" AND ")} GROUP BY ${groups}`,
       )
       const rows = yield* calls.run("counts", selects.join(" UNION ALL "), parameters)
-      return rows.flatMap(([part, queue, task, reason, tag, ...counts]) =>
-        wanted[part as number]!.states.flatMap((state, index): ReadonlyArray<Count> => {
-          const count = Number(counts[index])
-          if (count === 0 || (filter.state !== undefined && filter.state !== state)) return []
-          return [
-            {
-              queue: queue as string,
-              task: task as string,
-              state,
-              reason: (reason as DeadReason | null) ?? undefined,
-              tag: (tag as string | null) ?? undefined,
-              count,
-            },
-          ]
-        }),
+      return summed(
+        rows.flatMap(([part, queue, task, reason, tag, ...counts]) =>
+          wanted[part as number]!.states.flatMap((state, index): ReadonlyArray<Count> => {
+            const count = Number(counts[index])
+            if (count === 0 || (filter.state !== undefined && filter.state !== state)) return []
+            return [
+              {
+                queue: queue as string,
+                task: task as string,
+                state,
+                reason: (reason as DeadReason | null) ?? undefined,
+                tag: (tag as string | null) ?? undefined,
+                count,
+              },
+            ]
+          }),
+        ),
       )
     }),
     ledger: Effect.fnUntraced(function* ({ ids }) {
@@ -129,14 +143,14 @@ export const makeLook = (calls: Calls): Pick<Driver, "get" | "find" | "counts" |
   }
 }
 
-/** The success that a record ended with is not written a second time into its ledger. */
+/** The success that a record ended with is not written a second time into its ledger; some succeed without an attempt. */
 const ledgerOf = ([, ledger, state, attempt, worker, startedAt, endedAt]: Row): ReadonlyArray<Attempt> => {
   const written = ledger === null ? [] : (JSON.parse(ledger as string) as ReadonlyArray<Row>)
   const attempts = written.map(
     ([attempt, worker, startedAt, endedAt, outcome, failure]) =>
       ({ attempt, worker, startedAt, endedAt, outcome, failure: failure ?? undefined }) as Attempt,
   )
-  return state === 2
+  return state === 2 && startedAt !== null
     ? [...attempts, { attempt, worker, startedAt, endedAt, outcome: "Succeed", failure: undefined } as Attempt]
     : attempts
 }

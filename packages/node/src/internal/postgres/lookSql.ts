@@ -2,7 +2,7 @@
  * Looking for records that are named, as functions of the schema: who waits for the end of one looks again and again.
  */
 import { plpgsql } from "./functions.ts"
-import { columns, columnTypes } from "./row.ts"
+import { columnTypes, lookedAt } from "./row.ts"
 
 const query = (name: string, parameter: string, returned: string, select: string): string =>
   plpgsql({
@@ -19,7 +19,7 @@ export const lookFunctions = (schema: string): ReadonlyArray<string> => [
     `${schema}.get_records`,
     "p_id uuid[]",
     columnTypes,
-    `SELECT ${columns("r")} FROM ${schema}.records r WHERE r.id = ANY (p_id)`,
+    `SELECT ${lookedAt(schema, "r")} FROM ${schema}.records r WHERE r.id = ANY (p_id)`,
   ),
   query(
     `${schema}.get_ledgers`,

@@ -3,8 +3,9 @@
  */
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import type { CancelOutcome, Driver, RedriveOutcome, RemoveOutcome } from "@outlive/deferred/TaskQueue"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { type Calls, changesOf } from "./calls.ts"
+import { type Calls, changesOf, endNames, endsOf } from "./calls.ts"
 import { uuids } from "./row.ts"
 
 /** How many of anything one statement of `prune` deletes: locks are held for a moment only. */
@@ -18,32 +19,45 @@ export const makeManage = (
   return {
     cancel: Effect.fnUntraced(function* ({ ids, now, reason }) {
       if (ids.length === 0) return []
-      const [outcomes, ended, cancelling] = yield* calls.one(
+      const [outcomes, ...ends] = yield* calls.one(
         "cancel",
-        `SELECT outcomes, ended, cancelling FROM ${schema}.cancel($1, $2, $3, $4)`,
+        `SELECT outcomes, ${endNames("e")} FROM ${schema}.cancel($1, $2, $3, $4)`,
         // A text of Postgres has no NUL.
         [uuids(ids), PgTypes.text(reason.replaceAll("\0", "\ufffd")), PgTypes.float8(now), by],
       )
-      yield* calls.publish(changesOf({ ended, cancelling }))
+      yield* calls.publish(changesOf(endsOf(ends)))
       return outcomes as ReadonlyArray<CancelOutcome>
     }),
     redrive: Effect.fnUntraced(function* ({ ids, now }) {
       if (ids.length === 0) return []
-      const [outcomes, waiting] = yield* calls.one(
+      const [outcomes, ...ends] = yield* calls.one(
         "redrive",
-        `SELECT outcomes, waiting FROM ${schema}.redrive($1, $2, $3)`,
+        `SELECT outcomes, ${endNames("e")} FROM ${schema}.redrive($1, $2, $3)`,
         [uuids(ids), PgTypes.float8(now), by],
       )
-      yield* calls.publish(changesOf({ waiting }))
+      yield* calls.publish(changesOf(endsOf(ends)))
       return outcomes as ReadonlyArray<RedriveOutcome>
     }),
+    // What removing means for records that wait for others happens now, by the clock: it has no time of its own.
     remove: Effect.fnUntraced(function* ({ ids, only }) {
       if (ids.length === 0) return []
-      const [outcomes] = yield* calls.one("remove", `SELECT ${schema}.remove($1, $2)`, [uuids(ids), only === "dead"])
+      const [outcomes, ...ends] = yield* calls.one(
+        "remove",
+        `SELECT outcomes, ${endNames("e")} FROM ${schema}.remove($1, $2, $3, $4)`,
+        [uuids(ids), only === "dead", PgTypes.float8(yield* Clock.currentTimeMillis), by],
+      )
+      yield* calls.publish(changesOf(endsOf(ends)))
       return outcomes as ReadonlyArray<RemoveOutcome>
     }),
-    purge: ({ queue }) =>
-      Effect.map(calls.one("purge", `SELECT ${schema}.purge($1)`, [queue]), ([count]) => Number(count)),
+    purge: Effect.fnUntraced(function* ({ queue }) {
+      const [count, ...ends] = yield* calls.one(
+        "purge",
+        `SELECT purged, ${endNames("e")} FROM ${schema}.purge($1, $2, $3)`,
+        [queue, PgTypes.float8(yield* Clock.currentTimeMillis), by],
+      )
+      yield* calls.publish(changesOf(endsOf(ends)))
+      return Number(count)
+    }),
     prune: Effect.fnUntraced(function* ({ deadBefore, limit, now }) {
       let count = 0
       for (let left = limit; left > 0; left -= stride) {

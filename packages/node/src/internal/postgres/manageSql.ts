@@ -1,7 +1,23 @@
 /**
  * What people, and the clock, do to records, as functions of the schema: cancelling, redriving, and deleting.
  */
+import { arriveOne } from "./arrivalsSql.ts"
 import { plpgsql, same } from "./functions.ts"
+
+/**
+ * Locks what records to be cancelled or removed mean for others in the order in which all do it: first the members, then the
+ * rows of those that wait for them or for others, the deepest first.
+ */
+const lockJoins = (schema: string): string => `IF EXISTS (
+    SELECT FROM ${schema}.records r WHERE r.id = ANY (p_id) AND (r.member_of IS NOT NULL OR r.joined IS NOT NULL)
+  ) THEN
+    PERFORM FROM ${schema}.records r WHERE r.id = ANY (p_id) AND r.joined IS NULL ORDER BY r.id FOR UPDATE;
+    PERFORM FROM ${schema}.joins j WHERE j.id = ANY (p_id || ARRAY(
+      SELECT r.member_of FROM ${schema}.records r WHERE r.id = ANY (p_id) AND r.member_of IS NOT NULL
+    )) ORDER BY j.depth DESC, j.id FOR UPDATE;
+  ELSE
+    PERFORM FROM ${schema}.records r WHERE r.id = ANY (p_id) ORDER BY r.id FOR UPDATE;
+  END IF;`
 
 export const manageFunctions = (schema: string): ReadonlyArray<string> => [
   plpgsql({
@@ -12,37 +28,43 @@ export const manageFunctions = (schema: string): ReadonlyArray<string> => [
       "p_now double precision",
       "p_by text",
       "OUT outcomes text[]",
-      "OUT ended uuid[]",
-      "OUT cancelling uuid[]",
+      `OUT e ${schema}.ends`,
     ],
     returns: "record",
     body: `DECLARE
-  g record;
   r ${schema}.records;
 BEGIN
-  FOR g IN SELECT * FROM unnest(p_id) WITH ORDINALITY AS g (id, ord) ORDER BY g.id, g.ord LOOP
-    SELECT * INTO r FROM ${schema}.records WHERE id = g.id FOR UPDATE;
+  ${lockJoins(schema)}
+  FOR n IN 1 .. cardinality(p_id) LOOP
+    SELECT * INTO r FROM ${schema}.records WHERE id = p_id[n] FOR UPDATE;
     IF NOT FOUND THEN
-      outcomes[g.ord] := 'NotFound';
+      outcomes[n] := 'NotFound';
     ELSIF r.state > 1 THEN
-      outcomes[g.ord] := 'TooLate';
+      outcomes[n] := 'TooLate';
     ELSIF r.state = 1 THEN
-      UPDATE ${schema}.records SET cancel_requested = p_reason WHERE id = g.id;
-      cancelling := cancelling || r.id;
-      outcomes[g.ord] := 'Requested';
+      UPDATE ${schema}.records SET cancel_requested = p_reason WHERE id = r.id;
+      e.cancelling := e.cancelling || r.id;
+      outcomes[n] := 'Requested';
     ELSE
+      IF r.joined IS NOT NULL AND r.wanted_eta IS NOT NULL THEN
+        e.parents := e.parents || r.id;
+        e.reasons := e.reasons || p_reason;
+        e.places := e.places || 0::bigint;
+      END IF;
       r.cancel_requested := p_reason;
-      PERFORM ${schema}.end_record(r, 3, p_now);
-      ended := ended || r.id;
-      outcomes[g.ord] := 'Cancelled';
+      e := ${schema}.end_record(r, 3, p_now, e);
+      IF e.freed IS NOT NULL OR e.joins IS NOT NULL OR e.parents IS NOT NULL THEN
+        e := ${schema}.follow_up(e, p_now);
+      END IF;
+      outcomes[n] := 'Cancelled';
     END IF;
   END LOOP;
-  PERFORM ${schema}.tell(p_by, NULL, ended, cancelling, NULL);
+  PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
 END`,
   }),
   plpgsql({
     name: `${schema}.redrive`,
-    parameters: ["p_id uuid[]", "p_now double precision", "p_by text", "OUT outcomes text[]", "OUT waiting text[]"],
+    parameters: ["p_id uuid[]", "p_now double precision", "p_by text", "OUT outcomes text[]", `OUT e ${schema}.ends`],
     returns: "record",
     body: `DECLARE
   g record;
@@ -69,59 +91,100 @@ BEGIN
       ON CONFLICT (queue, name) DO UPDATE SET id = excluded.id, until = NULL
         WHERE n.id = excluded.id OR n.until <= p_now;
     END IF;
+    IF r.key IS NOT NULL THEN
+      r.eta := p_now;
+      ${arriveOne(schema, "r")};
+      e := ${schema}.left_record(r, NULL, e);
+    END IF;
+    -- What still waits for it counts it anew when it ends.
+    IF r.member_of IS NOT NULL THEN e.joins := e.joins || r.member_of; END IF;
     outcomes[g.ord] := 'Redriven';
-    waiting := waiting || r.queue;
+    e.waiting := e.waiting || r.queue;
   END LOOP;
-  waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(waiting) AS queue);
-  PERFORM ${schema}.tell(p_by, waiting, NULL, NULL, NULL);
+  IF e.joins IS NOT NULL THEN
+    FOR g IN
+      SELECT j.id, count(*) AS count, j.depth FROM unnest(e.joins) AS m (id) JOIN ${schema}.joins j ON ${same("j.id", "m.id")}
+      GROUP BY j.id, j.depth ORDER BY j.depth DESC, j.id
+    LOOP
+      UPDATE ${schema}.joins SET dead = dead - g.count WHERE id = g.id;
+      IF FOUND THEN e.progressed := e.progressed || g.id; END IF;
+    END LOOP;
+  END IF;
+  e.waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(e.waiting) AS queue);
+  PERFORM ${schema}.tell(p_by, e.waiting, NULL, NULL, e.progressed);
 END`,
   }),
   plpgsql({
     name: `${schema}.remove`,
-    parameters: ["p_id uuid[]", "p_only_dead boolean"],
-    returns: "text[]",
+    parameters: [
+      "p_id uuid[]",
+      "p_only_dead boolean",
+      "p_now double precision",
+      "p_by text",
+      "OUT outcomes text[]",
+      `OUT e ${schema}.ends`,
+    ],
+    returns: "record",
     body: `DECLARE
-  g record;
   r ${schema}.records;
-  outcomes text[];
 BEGIN
-  FOR g IN SELECT * FROM unnest(p_id) WITH ORDINALITY AS g (id, ord) ORDER BY g.id, g.ord LOOP
-    SELECT * INTO r FROM ${schema}.records WHERE id = g.id FOR UPDATE;
+  ${lockJoins(schema)}
+  FOR n IN 1 .. cardinality(p_id) LOOP
+    SELECT * INTO r FROM ${schema}.records WHERE id = p_id[n] FOR UPDATE;
     IF NOT FOUND THEN
-      outcomes[g.ord] := 'NotFound';
+      outcomes[n] := 'NotFound';
     ELSIF p_only_dead AND r.state <> 4 THEN
-      outcomes[g.ord] := 'NotDead';
+      outcomes[n] := 'NotDead';
     ELSIF r.state = 1 THEN
-      outcomes[g.ord] := 'Running';
+      outcomes[n] := 'Running';
     ELSE
-      DELETE FROM ${schema}.records WHERE id = g.id;
-      -- The name of one that has ended stays taken until its tombstone is over.
-      IF r.state = 0 AND r.name IS NOT NULL THEN
-        DELETE FROM ${schema}.names WHERE queue = r.queue AND name = r.name AND id = r.id AND until IS NULL;
+      DELETE FROM ${schema}.records WHERE id = r.id;
+      IF r.state = 0 THEN
+        -- The name of one that has ended stays taken until its tombstone is over.
+        IF r.name IS NOT NULL THEN
+          DELETE FROM ${schema}.names WHERE queue = r.queue AND name = r.name AND id = r.id AND until IS NULL;
+        END IF;
+        IF r.joined IS NOT NULL THEN DELETE FROM ${schema}.joins j WHERE j.id = r.id; END IF;
+        IF r.key IS NOT NULL OR r.member_of IS NOT NULL THEN
+          e := ${schema}.follow_up(${schema}.left_record(r, 3, e), p_now);
+        END IF;
       END IF;
-      outcomes[g.ord] := 'Removed';
+      outcomes[n] := 'Removed';
     END IF;
   END LOOP;
-  RETURN outcomes;
+  PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
 END`,
   }),
+  // None of what is purged is still there when others hear of it.
   plpgsql({
     name: `${schema}.purge`,
-    parameters: ["p_queue text"],
-    returns: "bigint",
+    parameters: ["p_queue text", "p_now double precision", "p_by text", "OUT purged bigint", `OUT e ${schema}.ends`],
+    returns: "record",
     body: `DECLARE
-  purged bigint;
+  own uuid[];
 BEGIN
-  WITH gone AS (
-    DELETE FROM ${schema}.records WHERE state = 0 AND queue = p_queue RETURNING id, queue, name
+  own := ARRAY(SELECT j.id FROM ${schema}.joins j JOIN ${schema}.records r ON ${same("r.id", "j.id")} AND r.queue = p_queue);
+  PERFORM FROM ${schema}.joins j WHERE j.id = ANY (own) ORDER BY j.depth DESC, j.id FOR UPDATE;
+  WITH plain AS (
+    DELETE FROM ${schema}.records WHERE state = 0 AND key IS NULL AND queue = p_queue
+    RETURNING id, queue, name, member_of, seq
   ),
+  by_key AS (
+    DELETE FROM ${schema}.records WHERE state = 0 AND key IS NOT NULL AND queue = p_queue
+    RETURNING id, queue, name, member_of, seq
+  ),
+  gone AS (SELECT * FROM plain UNION ALL SELECT * FROM by_key),
   freed AS (
     DELETE FROM ${schema}.names n USING gone
     WHERE gone.name IS NOT NULL AND ${same("n.queue", "gone.queue")} AND n.name = gone.name
       AND n.id = gone.id AND n.until IS NULL
   )
-  SELECT count(*) INTO purged FROM gone;
-  RETURN purged;
+  SELECT count(*), array_agg(member_of ORDER BY seq) FILTER (WHERE member_of IS NOT NULL),
+    array_agg(3::smallint) FILTER (WHERE member_of IS NOT NULL), array_agg(NULL::text) FILTER (WHERE member_of IS NOT NULL)
+  INTO purged, e.joins, e.hows, e.hands FROM gone;
+  DELETE FROM ${schema}.joins j WHERE j.id = ANY (own) AND NOT EXISTS (SELECT FROM ${schema}.records r WHERE r.id = j.id);
+  e := ${schema}.follow_up(e, p_now);
+  PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
 END`,
   }),
   // What others delete at this moment is passed over.
@@ -156,6 +219,11 @@ BEGIN
   ) over WHERE n.ctid = over.tid;
   GET DIAGNOSTICS step = ROW_COUNT;
   is_more := is_more OR step = p_limit;
+  DELETE FROM ${schema}.spacings s USING (
+    SELECT ctid AS tid FROM ${schema}.spacings WHERE until <= p_now ORDER BY until LIMIT p_limit FOR UPDATE SKIP LOCKED
+  ) over WHERE s.ctid = over.tid;
+  GET DIAGNOSTICS step = ROW_COUNT;
+  is_more := is_more OR step = p_limit OR ${schema}.forget_keys(p_now, p_limit);
   DELETE FROM ${schema}.workers WHERE until <= p_now;
   DELETE FROM ${schema}.executed WHERE second < floor(p_now / 1000) - 120;
 END`,

@@ -2,17 +2,24 @@
  * Making and changing a schema: numbered migrations that only go forward, each applied in a transaction of its own by one
  * of however many processes start at once.
  */
+import { arrivalsFunctions } from "./arrivalsSql.ts"
 import { claimFunctions } from "./claimSql.ts"
 import { deferFunctions } from "./deferSql.ts"
 import { endingFunctions } from "./endingSql.ts"
 import { enqueueFunction } from "./enqueueSql.ts"
+import { followFunctions } from "./followSql.ts"
 import { tell } from "./functions.ts"
+import { joinTables } from "./joinTables.ts"
+import { keysFunctions } from "./keysSql.ts"
+import { keyTables } from "./keyTables.ts"
 import { limitsFunctions } from "./limitsSql.ts"
 import { lookFunctions } from "./lookSql.ts"
 import { manageFunctions } from "./manageSql.ts"
 import { runsFunctions } from "./runsSql.ts"
-import { settleFunctions } from "./settleSql.ts"
-import { tables } from "./tables.ts"
+import { settleFunctions, settleTypes } from "./settleSql.ts"
+import { lane, tables } from "./tables.ts"
+import { takeBackFunction } from "./takeBackSql.ts"
+import { turnsFunctions, turnTypes } from "./turnsSql.ts"
 
 export interface Migration {
   /** Counted from 1. */
@@ -20,12 +27,23 @@ export interface Migration {
   readonly statements: ReadonlyArray<string>
 }
 
+/** Functions of the first version that take or give something else in the second. */
+const replaced = [
+  ...["enqueue", "claim", "start_records", "take_back", "end_record", "settle", "cancel", "redrive", "remove", "purge"],
+  ...["configure", "get_records"],
+]
+
 /** Functions after those that they call. */
 const functions = (schema: string): ReadonlyArray<string> => [
   tell(schema),
   ...limitsFunctions(schema),
+  ...keysFunctions(schema),
   ...endingFunctions(schema),
+  ...followFunctions(schema),
+  takeBackFunction(schema),
   ...runsFunctions(schema),
+  ...arrivalsFunctions(schema),
+  ...turnsFunctions(schema),
   ...claimFunctions(schema),
   enqueueFunction(schema),
   ...settleFunctions(schema),
@@ -40,9 +58,21 @@ export const quoted = (schema: string): string => `"${schema}"`
 export const migrations = (name: string): ReadonlyArray<Migration> => {
   const schema = quoted(name)
   return [
+    // Its functions were those of that time: the newest version makes its own.
+    { version: 1, statements: [...tables(schema), `INSERT INTO ${schema}.migrations (version) VALUES (1)`] },
     {
-      version: 1,
-      statements: [...tables(schema), ...functions(schema), `INSERT INTO ${schema}.migrations (version) VALUES (1)`],
+      version: 2,
+      statements: [
+        ...replaced.map((name) => `DROP FUNCTION IF EXISTS ${schema}.${name}`),
+        ...keyTables(schema),
+        ...joinTables(schema),
+        `DROP INDEX ${schema}.waiting`,
+        `CREATE INDEX waiting ON ${schema}.records (${lane}) WHERE state = 0 AND key IS NULL`,
+        ...turnTypes(schema),
+        ...settleTypes(schema),
+        ...functions(schema),
+        `INSERT INTO ${schema}.migrations (version) VALUES (2)`,
+      ],
     },
   ]
 }

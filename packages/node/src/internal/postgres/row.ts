@@ -4,7 +4,8 @@
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { ClaimedRecord } from "@outlive/deferred/TaskQueue"
-import type { DeadReason, NewRecord, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import type { DeadReason, JoinTally, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import { tally } from "./joinTables.ts"
 
 /** The columns of a whole record with their types, in the order in which `toRecord` reads them. */
 const all = [
@@ -42,10 +43,23 @@ const all = [
   ["unique_key", "text"],
   ["payload_ref", "text"],
   ["progress", "text"],
+  ["key", "text"],
+  ["member_of", "uuid"],
+  ["joined", "integer[]"],
 ] as const
 
 /** Of the table that is called so in the statement. */
 export const columns = (table: string): string => all.map(([name]) => `${table}.${name}`).join(", ")
+/** The same of a record that may be held back: how its members ended so far is written elsewhere. */
+export const lookedAt = (schema: string, table: string): string =>
+  all
+    .map(([name]) =>
+      name === "joined"
+        ? `CASE WHEN ${table}.joined IS NOT NULL AND ${table}.wanted_eta IS NOT NULL
+    THEN coalesce((SELECT ${tally("j")} FROM ${schema}.joins j WHERE j.id = ${table}.id), ${table}.joined) ELSE ${table}.joined END`
+        : `${table}.${name}`,
+    )
+    .join(", ")
 export const columnNames: string = all.map(([name]) => name).join(", ")
 export const columnTypes: string = all.map(([name, type]) => `${name} ${type}`).join(", ")
 
@@ -58,6 +72,19 @@ const orUndefined = (value: unknown): unknown => (value === null ? undefined : v
 
 /** The same object for all records without headers, so frozen. */
 const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
+
+const onFailures = ["continue", "cancelSiblings", "cancel"] as const
+const thens = ["run", "end"] as const
+
+/** How the members of a record ended, as `joined` has it. */
+const tallyOf = ([total, onFailure, afterwards, succeeded, cancelled, dead]: ReadonlyArray<number>): JoinTally => ({
+  total: total!,
+  onFailure: onFailures[onFailure!]!,
+  afterwards: thens[afterwards!]!,
+  succeeded: succeeded!,
+  cancelled: cancelled!,
+  dead: dead!,
+})
 
 const common = (row: Row) => ({
   id: row[1] as TaskId,
@@ -87,6 +114,9 @@ const common = (row: Row) => ({
   result: orUndefined(row[29]) as string | undefined,
   failure: orUndefined(row[30]) as string | undefined,
   progress: orUndefined(row[33]) as string | undefined,
+  key: orUndefined(row[34]) as string | undefined,
+  memberOf: orUndefined(row[35]) as TaskId | undefined,
+  join: row[36] === null ? undefined : tallyOf(row[36] as ReadonlyArray<number>),
 })
 
 const stateOf = (row: Row, now: number): TaskState =>
@@ -120,49 +150,7 @@ export const list = (oid: number, values: ReadonlyArray<unknown>): PgTypes.Param
   const value = values.some((each) => each !== null) ? values : null
   return { [PgTypes.ParameterTypeId]: PgTypes.ParameterTypeId, oid, value }
 }
-export const uuids = (values: ReadonlyArray<string>): PgTypes.Parameter => list(OID.uuidArray, values)
+export const uuids = (values: ReadonlyArray<string | null>): PgTypes.Parameter => list(OID.uuidArray, values)
 export const texts = (values: ReadonlyArray<string | null>): PgTypes.Parameter => list(OID.textArray, values)
 export const floats = (values: ReadonlyArray<number | null>): PgTypes.Parameter => list(OID.float8Array, values)
 export const integers = (values: ReadonlyArray<number | null>): PgTypes.Parameter => list(OID.int4Array, values)
-
-const headersOf = (record: NewRecord): string | null => {
-  for (const _ in record.headers) return JSON.stringify(record.headers)
-  return null
-}
-
-const phaseBits = { waiting: 1, running: 2, succeeded: 4, cancelled: 8, dead: 16 } as const
-
-/** The states in which a record holds its key, a bit each. */
-const whileOf = ({ unique }: NewRecord): number | null =>
-  unique === undefined ? null : unique.while.reduce<number>((bits, phase) => bits | phaseBits[phase], phaseBits.waiting)
-
-/** What `enqueue` writes of records, one list a column: names, types, and the values. */
-export const newColumns = [
-  ["id", "uuid", (records: ReadonlyArray<NewRecord>) => uuids(records.map(({ id }) => id))],
-  ["queue", "text", (records) => texts(records.map(({ queue }) => queue))],
-  ["task", "text", (records) => texts(records.map(({ task }) => task))],
-  ["version", "double precision", (records) => floats(records.map(({ version }) => version))],
-  ["target", "text", (records) => texts(records.map(({ target }) => target ?? null))],
-  ["priority", "double precision", (records) => floats(records.map(({ priority }) => priority))],
-  ["eta", "double precision", (records) => floats(records.map(({ eta }) => eta))],
-  ["name", "text", (records) => texts(records.map(({ name }) => name ?? null))],
-  [
-    "on_duplicate",
-    "text",
-    (records) => texts(records.map((each) => (each.name === undefined ? null : each.onDuplicate))),
-  ],
-  ["tombstone", "double precision", (records) => floats(records.map(({ tombstone }) => tombstone))],
-  ["unique_key", "text", (records) => texts(records.map(({ unique }) => unique?.key ?? null))],
-  ["unique_while", "integer", (records) => integers(records.map(whileOf))],
-  ["expires_at", "double precision", (records) => floats(records.map(({ expiresAt }) => expiresAt ?? null))],
-  ["retry", "text", (records) => texts(records.map(({ retry }) => retry ?? null))],
-  ["timeout", "double precision", (records) => floats(records.map(({ timeout }) => timeout ?? null))],
-  ["lease", "double precision", (records) => floats(records.map(({ lease }) => lease ?? null))],
-  ["max_crashes", "double precision", (records) => floats(records.map(({ maxCrashes }) => maxCrashes))],
-  ["keep", "double precision", (records) => floats(records.map(({ keep }) => keep))],
-  ["headers", "text", (records) => texts(records.map(headersOf))],
-  ["payload", "text", (records) => texts(records.map(({ payload }) => payload))],
-  ["payload_ref", "text", (records) => texts(records.map(({ payloadRef }) => payloadRef ?? null))],
-] as const satisfies ReadonlyArray<
-  readonly [name: string, type: string, of: (records: ReadonlyArray<NewRecord>) => PgTypes.Parameter]
->

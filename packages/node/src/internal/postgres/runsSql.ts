@@ -1,6 +1,7 @@
 /**
  * The waiting records of a queue in runs, as functions of the schema: those of one task, target, version and priority, which
- * the same workers may claim and which the index has in the order of their etas.
+ * the same workers may claim and which the index has in the order of their etas. Records with a key are in runs of their key,
+ * see `turnsSql`; these are of those without one.
  *
  * An index of Postgres keeps the entries of what was claimed until a vacuum comes by. They are at the heads of the runs, and
  * to find a head is to walk over them: nothing for thousands, milliseconds for hundreds of thousands. So what is known of the
@@ -27,15 +28,18 @@ export const runLists = (prefix: string): ReadonlyArray<string> =>
 export const unnestRuns = (prefix: string): string =>
   `unnest(${runNames.map((name) => `${prefix}${name}`).join(", ")}) AS run (${runNames.join(", ")})`
 
+/** A target as the indexes of what has a key have it: equal when both have none, too. */
+export const mark = (of: string): string => `(coalesce('=' || ${of}target, ''))`
+
 /** The records of a run that are not before its known head. */
 export const inRun = (schema: string): string => `${schema}.records r
-      WHERE r.state = 0 AND r.queue = p_queue AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
+      WHERE r.state = 0 AND r.key IS NULL AND r.queue = p_queue AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
         AND r.version = run.version AND -r.priority = run.rank AND (r.eta, r.seq) >= (run.eta, run.seq)
         AND r.target IS NOT DISTINCT FROM run.target`
 
 export const runsFunctions = (schema: string): ReadonlyArray<string> => {
   const first = (of: string) => `SELECT r.version, -r.priority AS rank, r.eta, r.seq FROM ${schema}.records r
-        WHERE r.state = 0 AND r.queue = p_queue AND r.task = ${of}.task
+        WHERE r.state = 0 AND r.key IS NULL AND r.queue = p_queue AND r.task = ${of}.task
           AND coalesce(r.target, '') = coalesce(${of}.target, '') AND r.version <= ${of}.max_version`
   const order = "ORDER BY r.version, -r.priority, r.eta, r.seq LIMIT 1"
   return [

@@ -13,17 +13,17 @@ import type {
   SettleOutcome,
 } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
-import { type Calls, changesOf } from "./calls.ts"
+import { type Calls, changesOf, endNames, endsOf } from "./calls.ts"
 import { makeGroup } from "./groupCalls.ts"
 import type { Keeps } from "./keeps.ts"
 import { floats, integers, texts, uuids } from "./row.ts"
 import { makeUncertain } from "./uncertain.ts"
 
 /**
- * What is asked of leases, one thing for each, in the order in which all calls lock records. `places` are those in what
- * was given: of several for one lease `which` counts.
+ * What is asked of leases, one thing for each, in the order in which all calls lock records, or, `inTurn`, in that of what was
+ * given. `places` are those in what was given: of several for one lease `which` counts.
  */
-const byLease = <Item extends Lease>(items: ReadonlyArray<Item>, which: "first" | "last") => {
+const byLease = <Item extends Lease>(items: ReadonlyArray<Item>, which: "first" | "last", inTurn = false) => {
   const places = new Map<string, { item: Item; readonly places: Array<number> }>()
   items.forEach((item, place) => {
     const key = `${item.id}${item.token}`
@@ -34,7 +34,8 @@ const byLease = <Item extends Lease>(items: ReadonlyArray<Item>, which: "first" 
       if (which === "last") same.item = item
     }
   })
-  return [...places.values()].sort((left, right) => (left.item.id < right.item.id ? -1 : 1))
+  const asked = [...places.values()]
+  return inTurn ? asked : asked.sort((left, right) => (left.item.id < right.item.id ? -1 : 1))
 }
 
 const leases = (asked: ReadonlyArray<{ readonly item: Lease }>) => [
@@ -98,18 +99,21 @@ const shards = 32_768
 
 export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string, keeps: Keeps) {
   const own = randomInt(shards)
-  const text = `SELECT places, waiting, ended, progressed
-    FROM ${calls.schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+  const parameters = Array.from({ length: 15 }, (_, index) => `$${index + 1}`).join(", ")
+  const textOf = (name: string) => `SELECT places, ${endNames("e")} FROM ${calls.schema}.${name}(${parameters})`
+  const together = textOf("settle")
+  const oneByOne = textOf("settle_each")
   type Item = Settlement & { readonly now: number }
   const uncertain = makeUncertain(calls)
   const settle = Effect.fnUntraced(function* (items: ReadonlyArray<Item>) {
     // Of a lease that is settled twice, the second is lost.
-    const asked = byLease(items, "first")
+    const { drops, inTurn } = keeps.settles(items)
+    const asked = byLease(items, "first", inTurn)
     const settlements = asked.map(({ item }) => item)
     const failures = settlements.map(failureOf)
-    const [places, waiting, ended, progressed] = yield* uncertain.noting(
+    const [places, ...ends] = yield* uncertain.noting(
       settlements,
-      calls.one("settle", text, [
+      calls.one("settle", inTurn ? oneByOne : together, [
         ...leases(asked),
         texts(settlements.map(({ _tag }) => _tag)),
         floats(settlements.map((each) => ("eta" in each ? each.eta : null))),
@@ -118,8 +122,10 @@ export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string,
         texts(failures),
         texts(failures.map(tagOf)),
         texts(settlements.map(({ progress }) => progress ?? null)),
+        texts(settlements.map((each) => ("handOver" in each ? (each.handOver ?? null) : null))),
+        texts(settlements.map((each) => ("pause" in each ? (each.pause ?? null) : null))),
         floats(settlements.map(({ now }) => now)),
-        PgTypes.bool(keeps.settles(settlements)),
+        PgTypes.bool(drops),
         PgTypes.int4((yield* calls.isInTransaction) ? randomInt(shards) : own),
         by,
       ]),
@@ -128,13 +134,20 @@ export const makeSettle = Effect.fnUntraced(function* (calls: Calls, by: string,
     const settled = new Set(placesOf(places).map((ord) => settlements[ord - 1]!))
     for (const each of yield* uncertain.settled(settlements, (each) => !settled.has(each))) settled.add(each)
     for (const { item, places } of asked) if (settled.has(item)) outcomes[places[0]!] = "Settled"
-    yield* calls.publish(changesOf({ waiting, ended, progressed }))
+    yield* calls.publish(changesOf(endsOf(ends)))
     return outcomes
   })
-  const group = yield* makeGroup("settle", calls, settle, (each) => ("result" in each ? (each.result?.length ?? 0) : 0))
+  const group = yield* makeGroup("settle", calls, settle, charactersOf)
   const driver: Driver["settle"] = ({ now, settlements }) => group(settlements.map((each) => ({ ...each, now })))
   return driver
 })
+
+const charactersOf = (settlement: Settlement): number =>
+  settlement._tag === "Succeed"
+    ? (settlement.result?.length ?? 0) + (settlement.handOver?.length ?? 0)
+    : settlement._tag === "Bury"
+      ? (settlement.result?.length ?? 0)
+      : 0
 
 /** Places from 1; NULL when there is none. */
 const placesOf = (value: unknown): ReadonlyArray<number> => (Array.isArray(value) ? value.map(Number) : [])

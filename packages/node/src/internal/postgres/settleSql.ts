@@ -4,62 +4,132 @@
  *
  * What is given is sorted by id: calls that meet lock the records in one order, and never wait for each other for ever.
  */
-import { holdsIn, withAttempt } from "./endingSql.ts"
+import { arrive, awaken } from "./arrivalsSql.ts"
+import { holdsIn, isSuperseded, withAttempt } from "./endingSql.ts"
 import { plpgsql, same } from "./functions.ts"
+import { followable } from "./joinTables.ts"
+import { isHeldByEnds } from "./keysSql.ts"
 
-/** How many settlements a statement is given with each of these tags. */
+/** Settlements after which a record waits again, unless it is over. */
 const again = `g.tag IN ('Retry', 'Snooze', 'Release')`
+const isOver = (schema: string) => `(r.cancel_requested IS NOT NULL OR ${isSuperseded(schema, "r")})`
 /** The state that a settlement leads to. */
-const state = `CASE g.tag WHEN 'Succeed' THEN 2 WHEN 'Cancel' THEN 3 WHEN 'Bury' THEN 4
-      ELSE CASE WHEN r.cancel_requested IS NULL THEN 0 ELSE 3 END END`
+const state = (schema: string) => `CASE g.tag WHEN 'Succeed' THEN 2 WHEN 'Cancel' THEN 3 WHEN 'Bury' THEN 4
+      ELSE CASE WHEN ${isOver(schema)} THEN 3 ELSE 0 END END`
 const isHeld = `${same("r.id", "g.id")} AND r.state::integer = 1 AND r.token = g.token`
-const isDropped = `r.keep = 0 AND (g.tag IN ('Succeed', 'Cancel') OR (r.cancel_requested IS NOT NULL AND ${again}))`
+const isDropped = (schema: string) =>
+  `r.keep = 0 AND (g.tag IN ('Succeed', 'Cancel') OR (${again} AND ${isOver(schema)}))`
+
+/** What is given of each settlement. */
+const given = [
+  ["id", "uuid"],
+  ["token", "integer"],
+  ["tag", "text"],
+  ["eta", "double precision"],
+  ["reason", "text"],
+  ["result", "text"],
+  ["failure", "text"],
+  ["failure_tag", "text"],
+  ["progress", "text"],
+  // What it hands over, and whose other records it pauses: `key` or `queue`.
+  ["hand", "text"],
+  ["pause", "text"],
+  ["now", "double precision"],
+] as const
+
+/** A settled record that means something for others: for its key, for what it is a member of, or for what may follow it. */
+const meaning = [
+  ["ord", "bigint"],
+  ["state", "smallint"],
+  ["id", "uuid"],
+  ["queue", `text COLLATE "C"`],
+  ["key", `text COLLATE "C"`],
+  ["member_of", "uuid"],
+  ["hand", "text"],
+  ["pause", "text"],
+  ["eta", "double precision"],
+  ["is_followable", "boolean"],
+] as const
+/** What is returned of a record in this state: most mean nothing for others. */
+const returned = (schema: string, state: string): string =>
+  `CASE WHEN r.key IS NOT NULL OR r.member_of IS NOT NULL OR g.pause IS NOT NULL OR r.unique_while & ${followable} <> 0
+      THEN ROW(g.ord, ${state}, r.id, r.queue, r.key, r.member_of, g.hand, g.pause, g.eta,
+        r.unique_while & ${followable} <> 0)::${schema}.meaning END AS meaning`
+
+export const settleTypes = (schema: string): ReadonlyArray<string> => [
+  `CREATE TYPE ${schema}.meaning AS (${meaning.map(([name, type]) => `${name} ${type}`).join(", ")})`,
+]
 
 export const settleFunctions = (schema: string): ReadonlyArray<string> => [
+  // What the settlements mean for others.
+  plpgsql({
+    name: `${schema}.settled`,
+    parameters: [`p_meanings ${schema}.meaning[]`, "p_now double precision", `e ${schema}.ends`],
+    returns: `${schema}.ends`,
+    body: `DECLARE
+  pause record;
+BEGIN
+  ${arrive(
+    schema,
+    `(SELECT r.* FROM unnest(p_meanings) AS m JOIN ${schema}.records r ON ${same("r.id", "m.id")} AND r.state::integer = 0
+        WHERE m.key IS NOT NULL AND m.state = 0)`,
+  )};
+  WITH awake AS (
+    ${awaken(
+      schema,
+      `SELECT m.queue, m.key FROM (
+        SELECT DISTINCT m.queue, m.key FROM unnest(p_meanings) AS m WHERE m.key IS NOT NULL
+      ) m WHERE ${isHeldByEnds(schema, "m")}`,
+    )} RETURNING queue
+  )
+  SELECT e.waiting || array_agg(awake.queue) INTO e.waiting FROM awake;
+  FOR pause IN
+    SELECT m.queue, CASE m.pause WHEN 'key' THEN m.key END AS key, max(m.eta) AS until FROM unnest(p_meanings) AS m
+    WHERE m.pause IS NOT NULL AND m.state = 0 GROUP BY 1, 2 ORDER BY 1, 2
+  LOOP
+    PERFORM ${schema}.pause_until(pause.queue, pause.key, pause.until, true, p_now);
+  END LOOP;
+  SELECT array_agg(m.member_of ORDER BY m.ord), array_agg(m.state ORDER BY m.ord), array_agg(m.hand ORDER BY m.ord)
+  INTO e.joins, e.hows, e.hands FROM unnest(p_meanings) AS m WHERE m.member_of IS NOT NULL AND m.state >= 2;
+  e.freed := (SELECT array_agg(m.id) FROM unnest(p_meanings) AS m WHERE m.is_followable AND m.state >= 2);
+  RETURN ${schema}.follow_up(e, p_now);
+END`,
+  }),
   // Gives the places, from 1, of what was settled. `p_drops`: some may have nothing to be kept for. If that is not so, or
   // not known, nothing goes wrong: it is kept until it is pruned.
   plpgsql({
     name: `${schema}.settle`,
     parameters: [
-      "p_id uuid[]",
-      "p_token integer[]",
-      "p_tag text[]",
-      "p_eta double precision[]",
-      "p_reason text[]",
-      "p_result text[]",
-      "p_failure text[]",
-      "p_failure_tag text[]",
-      "p_progress text[]",
-      "p_now double precision[]",
+      ...given.map(([name, type]) => `p_${name} ${type}[]`),
       "p_drops boolean",
       "p_shard integer",
       "p_by text",
       "OUT places bigint[]",
-      "OUT waiting text[]",
-      "OUT ended uuid[]",
-      "OUT progressed uuid[]",
+      `OUT e ${schema}.ends`,
     ],
     returns: "record",
     body: `DECLARE
   queues text[];
   seconds bigint[];
+  meanings ${schema}.meaning[];
 BEGIN
   WITH given AS MATERIALIZED (
-    SELECT * FROM unnest(p_id, p_token, p_tag, p_eta, p_reason, p_result, p_failure, p_failure_tag, p_progress, p_now)
-      WITH ORDINALITY AS g (id, token, tag, eta, reason, result, failure, failure_tag, progress, now, ord)
+    SELECT * FROM unnest(${given.map(([name]) => `p_${name}`).join(", ")})
+      WITH ORDINALITY AS g (${given.map(([name]) => name).join(", ")}, ord)
   ),
   dropped AS (
-    DELETE FROM ${schema}.records r USING given g WHERE p_drops AND ${isHeld} AND ${isDropped}
-    RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, 3 AS state
+    DELETE FROM ${schema}.records r USING given g WHERE p_drops AND ${isHeld} AND ${isDropped(schema)}
+    RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, 3 AS state,
+      ${returned(schema, "CASE g.tag WHEN 'Succeed' THEN 2 ELSE 3 END")}
   ),
   kept AS (
     UPDATE ${schema}.records r SET
-      state = ${state},
-      eta = CASE WHEN ${again} AND r.cancel_requested IS NULL THEN greatest(g.now, g.eta) ELSE r.eta END,
+      state = ${state(schema)},
+      eta = CASE WHEN ${again} AND NOT ${isOver(schema)} THEN greatest(g.now, g.eta) ELSE r.eta END,
       attempt = CASE WHEN g.tag IN ('Snooze', 'Release') THEN r.attempt - 1 ELSE r.attempt END,
       lease_until = NULL,
-      ended_at = CASE WHEN ${again} AND r.cancel_requested IS NULL THEN NULL ELSE g.now END,
-      prune_at = CASE WHEN r.keep < 'Infinity' AND ${state} IN (2, 3) THEN g.now + r.keep END,
+      ended_at = CASE WHEN ${again} AND NOT ${isOver(schema)} THEN NULL ELSE g.now END,
+      prune_at = CASE WHEN r.keep < 'Infinity' AND ${state(schema)} IN (2, 3) THEN g.now + r.keep END,
       reason = g.reason,
       result = g.result,
       progress = coalesce(g.progress, r.progress),
@@ -67,9 +137,12 @@ BEGIN
       failure_tag = CASE WHEN g.failure IS NULL THEN r.failure_tag ELSE g.failure_tag END,
       ledger = CASE WHEN g.tag = 'Succeed' THEN r.ledger
         ELSE ${withAttempt("r", { at: "g.now", outcome: "g.tag", failure: "g.failure" })} END,
-      holds = ${holdsIn("r", `(${state})`)}
-    FROM given g WHERE ${isHeld} AND NOT (p_drops AND ${isDropped})
-    RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, r.state::integer
+      cancel_requested = CASE WHEN ${again} AND ${isSuperseded(schema, "r")} THEN coalesce(r.cancel_requested, 'superseded')
+        ELSE r.cancel_requested END,
+      holds = ${holdsIn("r", `(${state(schema)})`)}
+    FROM given g WHERE ${isHeld} AND NOT (p_drops AND ${isDropped(schema)})
+    RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, r.state::integer,
+      ${returned(schema, "r.state")}
   ),
   settled AS (SELECT * FROM dropped UNION ALL SELECT * FROM kept),
   entombed AS (
@@ -81,13 +154,46 @@ BEGIN
     array_agg(DISTINCT s.queue) FILTER (WHERE s.state = 0
       OR EXISTS (SELECT FROM ${schema}.queues q WHERE q.queue = s.queue AND q.max_concurrent IS NOT NULL)),
     array_agg(s.queue) FILTER (WHERE s.tag <> 'Release'), array_agg(floor(s.now / 1000)) FILTER (WHERE s.tag <> 'Release'),
-    array_agg(s.id) FILTER (WHERE s.progress IS NOT NULL)
-  INTO places, ended, waiting, queues, seconds, progressed FROM settled s;
-  INSERT INTO ${schema}.executed AS e (queue, second, shard, count)
+    array_agg(s.id) FILTER (WHERE s.progress IS NOT NULL),
+    array_agg(s.meaning) FILTER (WHERE NOT s.meaning IS NULL)
+  INTO places, e.ended, e.waiting, queues, seconds, e.progressed, meanings FROM settled s;
+  INSERT INTO ${schema}.executed AS x (queue, second, shard, count)
   SELECT g.queue, g.second, p_shard, count(*) FROM unnest(queues, seconds) AS g (queue, second)
   GROUP BY g.queue, g.second ORDER BY g.queue, g.second
-  ON CONFLICT (queue, second, shard) DO UPDATE SET count = e.count + excluded.count;
-  PERFORM ${schema}.tell(p_by, waiting, ended, NULL, progressed);
+  ON CONFLICT (queue, second, shard) DO UPDATE SET count = x.count + excluded.count;
+  IF meanings IS NOT NULL THEN
+    e := ${schema}.settled(meanings, (SELECT max(now) FROM unnest(p_now) AS now), e);
+    e.waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(e.waiting) AS queue);
+  END IF;
+  PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
+END`,
+  }),
+  // One after the other: what the end of one means for the others counts for them already.
+  plpgsql({
+    name: `${schema}.settle_each`,
+    parameters: [
+      ...given.map(([name, type]) => `p_${name} ${type}[]`),
+      "p_drops boolean",
+      "p_shard integer",
+      "p_by text",
+      "OUT places bigint[]",
+      `OUT e ${schema}.ends`,
+    ],
+    returns: "record",
+    body: `DECLARE
+  one record;
+BEGIN
+  PERFORM FROM ${schema}.records WHERE id = ANY (p_id) AND state::integer = 1 ORDER BY id FOR UPDATE;
+  FOR n IN 1 .. cardinality(p_id) LOOP
+    SELECT * INTO one FROM ${schema}.settle(${given
+      .map(([name]) => `CASE WHEN p_${name} IS NOT NULL THEN p_${name}[n:n] END`)
+      .join(", ")}, p_drops, p_shard, p_by);
+    IF one.places IS NOT NULL THEN places := places || n::bigint; END IF;
+    e.waiting := e.waiting || (one.e).waiting;
+    e.ended := e.ended || (one.e).ended;
+    e.cancelling := e.cancelling || (one.e).cancelling;
+    e.progressed := e.progressed || (one.e).progressed;
+  END LOOP;
 END`,
   }),
   plpgsql({
