@@ -9,7 +9,7 @@ import * as TaskNotes from "@outlive/deferred/TaskNotes"
 import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as Worker from "@outlive/deferred/Worker"
-import { type Duration, Effect, Fiber, Layer, Option, Schema, Stream } from "effect"
+import { type Duration, Effect, Fiber, Latch, Layer, Option, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
@@ -183,6 +183,48 @@ describe("TaskNotes.step", () => {
     }).pipe(Effect.provide(app(handle, queue)))
   })
 
+  it.effect("is not taken back by a word of progress that could not be told when it should have been", () => {
+    const gate = Latch.makeUnsafe(false)
+    let calls = 0
+    let runs = 0
+    const queue = Layer.effect(
+      TaskQueue,
+      Effect.map(TaskQueue, (queue) =>
+        TaskQueue.of({
+          ...queue,
+          progress: (params) => {
+            if (calls++ > 0) return queue.progress(params)
+            const cut = new TaskQueueError({ operation: "progress", message: "cut", isRetryable: true })
+            return Effect.andThen(gate.await, Effect.fail(cut))
+          },
+        }),
+      ),
+    ).pipe(Layer.provide(Layer.fresh(TaskQueueMemory.layer)))
+    const handle: Handle = (_, { attempt, progress }) =>
+      noted(
+        Effect.gen(function* () {
+          yield* progress({ done: 1 })
+          yield* Effect.sleep("1 second")
+          // The word is on its way, with what was known before this.
+          const step = TaskNotes.step(
+            "a",
+            Schema.String,
+            Effect.sync(() => `run ${++runs}`),
+          )
+          const value = yield* step
+          yield* gate.open
+          yield* Effect.sleep("1 second")
+          return attempt === 1 ? yield* Effect.fail(new Refused()) : value
+        }),
+      )
+    return Effect.gen(function* () {
+      const ref = yield* Order.defer({ id: 1 })
+      for (let second = 0; second < 6; second++) yield* pass("1 second")
+      assert.strictEqual(yield* ref.await, "run 1")
+      assert.isAtLeast(calls, 2)
+    }).pipe(Effect.provide(app(handle, queue)))
+  })
+
   it.effect("refuses a note that is too large", () =>
     Effect.gen(function* () {
       const large = TaskNotes.step("large", Schema.String, Effect.succeed("x".repeat(70_000)))
@@ -243,6 +285,53 @@ describe("TaskNotes.step", () => {
       assert.strictEqual(yield* thread.await, "1")
       assert.strictEqual(runs, 1)
     }).pipe(Effect.provide(BackgroundThreads.layer.pipe(Layer.provideMerge(app(handle)))))
+  })
+})
+
+describe("TaskNotes.once", () => {
+  let runs = 0
+  const once = TaskNotes.once(
+    "book",
+    Schema.Int,
+    Effect.sync(() => ++runs),
+  )
+  const refused = Effect.matchEffect(once, {
+    onSuccess: (value) => Effect.succeed(`ran ${value}`),
+    onFailure: (error) =>
+      Effect.succeed(
+        error._tag === "NotTransactional" ? `${error.driver} ${error.reason}: ${error.message}` : error._tag,
+      ),
+  })
+
+  it.effect("is refused where there are no transactions, and nothing runs", () =>
+    Effect.gen(function* () {
+      runs = 0
+      const ref = yield* Order.defer({ id: 1 })
+      assert.strictEqual(
+        yield* ref.await,
+        "memory NoTransactions: the step book is to be done exactly once, and has no transaction to happen in: the memory queue is in no database of the application",
+      )
+      const none =
+        "none NoTransactions: the step book is to be done exactly once, and has no queue to be written down in"
+      assert.strictEqual(yield* Order.run({ id: 1 }), none)
+      const thread = yield* Order.background({ id: 1 })
+      assert.strictEqual(yield* thread.await, none)
+      assert.strictEqual(runs, 0)
+    }).pipe(Effect.provide(BackgroundThreads.layer.pipe(Layer.provideMerge(app(() => refused))))),
+  )
+
+  it.effect("gives what a step of its name has kept, also where there are no transactions", () => {
+    const handle: Handle = () =>
+      noted(
+        Effect.gen(function* () {
+          yield* TaskNotes.step("book", Schema.Int, Effect.succeed(7))
+          return `${yield* Effect.catchTag(once, "NotTransactional", Effect.die)}`
+        }),
+      )
+    return Effect.gen(function* () {
+      const ref = yield* Order.defer({ id: 1 })
+      assert.strictEqual(yield* ref.await, "7")
+    }).pipe(Effect.provide(app(handle)))
   })
 })
 
