@@ -8,6 +8,7 @@ import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import type { RetryPolicyData } from "./RetryPolicy.ts"
+import type { DeferLatest } from "./TaskLatest.ts"
 
 /**
  * The options of `defer`. Every duration is checked when the task is deferred; what is wrong fails there with
@@ -15,41 +16,42 @@ import type { RetryPolicyData } from "./RetryPolicy.ts"
  *
  * @since 0.1.0
  */
-export type DeferOptions = When & {
-  /** `[a-zA-Z0-9_-]{1,500}` (Q2), unique within the queue while the record lives and for `tombstone` after. */
-  readonly name?: string | undefined
-  /**
-   * When the name is taken: `"fail"` (default) fails with `TaskAlreadyExists` or `TombstonedTask`; `"ignore"` gives the
-   * record that has it; `"replace"` gives a waiting one the new content, and else takes the name over.
-   */
-  readonly onDuplicate?: "fail" | "ignore" | "replace" | undefined
-  /** How long the name stays taken after the record ended: 0 to 30 days, default 9 days (Q14). */
-  readonly tombstone?: Duration.Input | undefined
-  /** Default: the task's queue. `[a-zA-Z0-9._-]{1,100}` */
-  readonly queue?: string | undefined
-  /** Higher first; any finite number, default the task's. */
-  readonly priority?: number | undefined
-  /** Carried to the handler; text values, at most 65,536 characters in all. Names that start with `outlive-`, `x-appengine-` or `x-cloudtasks-` are reserved. */
-  readonly headers?: Readonly<Record<string, string>> | undefined
-  /**
-   * Another unique key than the task's, or none. While a record of the task holds it, `defer` gives that record (its
-   * outcome is `Existing`) and stores nothing.
-   */
-  readonly unique?: UniqueKey | false | undefined
-  /** Only workers that carry this target run it. */
-  readonly target?: string | undefined
-  /** Replaces the task's policy whole (Q88). */
-  readonly retry?: RetryPolicyData | undefined
-  /** Replaces the task's timeout. */
-  readonly timeout?: Duration.Input | undefined
-  /** Not started within this time: a dead letter `Expired`. */
-  readonly expires?: Duration.Input | undefined
-  /**
-   * Fails with `NotInTransaction` where the record would not be stored in a transaction of the application (Q45). Without
-   * it, a deferral joins one if there is one.
-   */
-  readonly requireTransaction?: boolean | undefined
-}
+export type DeferOptions = When &
+  Exclusive & {
+    /** `[a-zA-Z0-9_-]{1,500}` (Q2), unique within the queue while the record lives and for `tombstone` after. */
+    readonly name?: string | undefined
+    /**
+     * When the name is taken: `"fail"` (default) fails with `TaskAlreadyExists` or `TombstonedTask`; `"ignore"` gives the
+     * record that has it; `"replace"` gives a waiting one the new content, and else takes the name over.
+     */
+    readonly onDuplicate?: "fail" | "ignore" | "replace" | undefined
+    /** How long the name stays taken after the record ended: 0 to 30 days, default 9 days (Q14). */
+    readonly tombstone?: Duration.Input | undefined
+    /** Default: the task's queue. `[a-zA-Z0-9._-]{1,100}` */
+    readonly queue?: string | undefined
+    /** Higher first; any finite number, default the task's. */
+    readonly priority?: number | undefined
+    /** Carried to the handler; text values, at most 65,536 characters in all. Names that start with `outlive-`, `x-appengine-` or `x-cloudtasks-` are reserved. */
+    readonly headers?: Readonly<Record<string, string>> | undefined
+    /**
+     * Whom the work is for, in 1 to 255 characters: what limits by key and turns go by (`docs/keys.md`). `false`: nobody's.
+     * Default: what the task's `key` gives.
+     */
+    readonly key?: string | false | undefined
+    /** Only workers that carry this target run it. */
+    readonly target?: string | undefined
+    /** Replaces the task's policy whole (Q88). */
+    readonly retry?: RetryPolicyData | undefined
+    /** Replaces the task's timeout. */
+    readonly timeout?: Duration.Input | undefined
+    /** Not started within this time: a dead letter `Expired`. */
+    readonly expires?: Duration.Input | undefined
+    /**
+     * Fails with `NotInTransaction` where the record would not be stored in a transaction of the application (Q45). Without
+     * it, a deferral joins one if there is one.
+     */
+    readonly requireTransaction?: boolean | undefined
+  }
 
 /**
  * A key that at most one record of a task holds, whichever queues they are in.
@@ -81,7 +83,26 @@ export type UniqueStates = readonly [
   ...ReadonlyArray<"running" | "succeeded" | "cancelled" | "dead">,
 ]
 
-/** App Engine's countdown or eta, not both (Q28). Neither, or a time in the past: now. */
+/** What a deferral does where another record has its unique key: one of the two at the most. */
+type Exclusive =
+  | {
+      /**
+       * Another unique key than the task's, or none, and then no `latest` either. While a record of the task holds it, `defer`
+       * gives that record (its outcome is `Existing`) and stores nothing.
+       */
+      readonly unique?: UniqueKey | false | undefined
+      readonly latest?: false | undefined
+    }
+  | {
+      /**
+       * Takes the place of what waits with the key (its outcome is `Replaced`), instead of the task's `unique` or otherwise
+       * than its `latest`; `false`: not this one.
+       */
+      readonly latest?: DeferLatest | false | undefined
+      readonly unique?: undefined
+    }
+
+/** App Engine's countdown or eta, not both (Q28), and neither with a debounce. Neither, or a time in the past: now. */
 type When =
   | { readonly delay?: Duration.Input | undefined; readonly eta?: undefined }
   | { readonly eta?: DateTime.DateTime | undefined; readonly delay?: undefined }

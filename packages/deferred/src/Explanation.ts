@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import { heldBy, limitsOf, pausesOf } from "./internal/limitReasons.ts"
+import type { KeyStatistics } from "./KeyLimits.ts"
 import type { QueueLimits, QueueStatistics } from "./QueueLimits.ts"
 import type { AttemptFailure, DeadReason, TaskRecord, TaskState } from "./TaskRecord.ts"
 import type { WorkerInfo } from "./WorkerInfo.ts"
@@ -11,7 +13,11 @@ import type { WorkerInfo } from "./WorkerInfo.ts"
  * One reason. Times are epoch milliseconds.
  *
  * - `Scheduled`: not before `until`, because it was deferred so or because an attempt failed or was snoozed
- * - `Paused`, `Rate`, `Concurrency`: its queue's limits; `Rate` without `until` is a rate of 0
+ * - `Members`: it waits for others; so many of them have ended
+ * - `Latest`: it follows the record that runs with its unique key, and runs when that has ended
+ * - `Paused`, `PausedUntil`, `Rate`, `Concurrency`: its queue's limits, or with a `key` those of its key; `Rate` without
+ *   `until` is a rate of 0
+ * - `InOrder`: its key's records run one after the other; so many run and wait, itself included
  * - `NoWorker`: nobody who is there can run it; `lacks` is what the nearest of them lack
  * - `Busy`: those who can have no free slot
  * - `Behind`: so many records of its queue are ready, itself included; it comes when it is its turn
@@ -23,13 +29,35 @@ import type { WorkerInfo } from "./WorkerInfo.ts"
  */
 export type Reason =
   | { readonly _tag: "Scheduled"; readonly until: number; readonly because: "deferred" | "tried before" }
+  | { readonly _tag: "Members"; readonly ended: number; readonly total: number }
+  | { readonly _tag: "Latest"; readonly uniqueKey: string }
   | { readonly _tag: "Paused"; readonly queue: string }
-  | { readonly _tag: "Rate"; readonly queue: string; readonly rate: number; readonly until: number | undefined }
+  | {
+      readonly _tag: "PausedUntil"
+      readonly queue: string
+      readonly key?: string | undefined
+      readonly until: number
+    }
+  | {
+      readonly _tag: "Rate"
+      readonly queue: string
+      readonly key?: string | undefined
+      readonly rate: number
+      readonly until: number | undefined
+    }
   | {
       readonly _tag: "Concurrency"
       readonly queue: string
+      readonly key?: string | undefined
       readonly running: number
       readonly maxConcurrent: number
+    }
+  | {
+      readonly _tag: "InOrder"
+      readonly queue: string
+      readonly key: string
+      readonly running: number
+      readonly waiting: number
     }
   | { readonly _tag: "NoWorker"; readonly lacks: "any" | "queue" | "task" | "version" | "target" }
   | { readonly _tag: "Busy"; readonly slots: number }
@@ -52,26 +80,31 @@ export interface Explanation {
   readonly sentence: string
 }
 
+/** What is known beside a record. @since 0.1.0 */
+export interface Known {
+  readonly record: TaskRecord
+  readonly limits: QueueLimits
+  readonly statistics: QueueStatistics
+  /** Of the record's key in its queue; without it nothing is said of what the key waits for. */
+  readonly keyStatistics?: KeyStatistics | undefined
+  readonly workers: ReadonlyArray<WorkerInfo>
+  readonly now: number
+}
+
 /**
  * Explains a record by what else is known at a time. A pure function; `TaskRef.explain` asks the queue for what it needs.
  *
  * @since 0.1.0
  */
-export const explain = (known: {
-  readonly record: TaskRecord
-  readonly limits: QueueLimits
-  readonly statistics: QueueStatistics
-  readonly workers: ReadonlyArray<WorkerInfo>
-  readonly now: number
-}): Explanation => {
+export const explain = (known: Known): Explanation => {
   const { now, record } = known
   const reasons = reasonsOf(known)
   const because = reasons.map((reason) => words(reason, record, now)).join("; ")
   return { state: record.state, reasons, sentence: `${record.task} ${record.id} is ${record.state}: ${because}` }
 }
 
-const reasonsOf = (known: Parameters<typeof explain>[0]): ReadonlyArray<Reason> => {
-  const { limits, now, record, statistics, workers } = known
+const reasonsOf = (known: Known): ReadonlyArray<Reason> => {
+  const { now, record, statistics, workers } = known
   const { endedAt, queue, startedAt, state, worker } = record
   if (state === "dead") {
     return [{ _tag: "Dead", reason: record.reason ?? "PermanentFailure", detail: detailOf(record), at: endedAt ?? now }]
@@ -85,31 +118,23 @@ const reasonsOf = (known: Parameters<typeof explain>[0]): ReadonlyArray<Reason> 
       ? [reason]
       : [{ _tag: "Cancelling", reason: record.cancelRequested }, reason]
   }
-  const reasons: Array<Reason> = []
-  if (state === "scheduled") {
+  const reasons: Array<Reason> = [...heldBy(known)]
+  if (state === "scheduled" && record.eta < Number.POSITIVE_INFINITY) {
     const because = record.firstAttemptAt === undefined ? "deferred" : "tried before"
     reasons.push({ _tag: "Scheduled", until: record.eta, because })
   }
-  if (limits.paused) reasons.push({ _tag: "Paused", queue })
-  if (limits.rate === 0) reasons.push({ _tag: "Rate", queue, rate: 0, until: undefined })
+  reasons.push(...pausesOf(known))
   const lacks = lackOf(record, workers)
   if (lacks !== undefined) reasons.push({ _tag: "NoWorker", lacks })
   if (state === "scheduled" || reasons.length > 0) return reasons
   // What follows passes by itself, so it is worth telling only of what nothing else keeps.
-  const { rate, maxConcurrent } = limits
-  const { inFlight, nextTokenAt, ready } = statistics
-  if (rate !== undefined && nextTokenAt !== undefined && nextTokenAt > now) {
-    reasons.push({ _tag: "Rate", queue, rate, until: nextTokenAt })
-  }
-  if (maxConcurrent !== undefined && inFlight >= maxConcurrent) {
-    reasons.push({ _tag: "Concurrency", queue, running: inFlight, maxConcurrent })
-  }
+  reasons.push(...limitsOf(known))
   const lanes = workers.flatMap((each) => (lackOf(record, [each]) === undefined ? each.queues : []))
   const slots = lanes.filter(({ name }) => name === queue)
   if (slots.every(({ concurrency, running }) => running >= concurrency)) {
     reasons.push({ _tag: "Busy", slots: slots.reduce((sum, { concurrency }) => sum + concurrency, 0) })
   }
-  return [...reasons, { _tag: "Behind", ready }]
+  return [...reasons, { _tag: "Behind", ready: statistics.ready }]
 }
 
 /** What keeps all of the workers from running it; `undefined`: one can. */
@@ -134,14 +159,22 @@ const words = (reason: Reason, record: TaskRecord, now: number): string => {
       return `not before ${time(reason.until)} (in ${span(reason.until - now)}), ${
         reason.because === "deferred" ? "as it was deferred" : "since it was tried before"
       }`
+    case "Members":
+      return `it waits for others, of which ${reason.ended} of ${reason.total} have ended`
+    case "Latest":
+      return `it runs when what runs with the unique key ${reason.uniqueKey} has ended`
     case "Paused":
       return `queue ${queue} is paused`
+    case "PausedUntil":
+      return `${subject(reason)} is paused until ${time(reason.until)} (for ${span(reason.until - now)})`
     case "Rate":
       return reason.until === undefined
-        ? `queue ${queue} has a rate of 0`
-        : `queue ${queue} starts ${reason.rate} a second, the next in ${span(reason.until - now)}`
+        ? `${subject(reason)} has a rate of 0`
+        : `${subject(reason)} starts ${reason.rate} a second, the next in ${span(reason.until - now)}`
     case "Concurrency":
-      return `queue ${queue} runs ${reason.running} at once, and may run ${reason.maxConcurrent}`
+      return `${subject(reason)} runs ${reason.running} at once, and may run ${reason.maxConcurrent}`
+    case "InOrder":
+      return `${subject(reason)} runs one after the other: ${reason.running} running, ${reason.waiting} waiting`
     case "NoWorker":
       return {
         any: "no worker is there",
@@ -166,6 +199,9 @@ const words = (reason: Reason, record: TaskRecord, now: number): string => {
       return `${reason.reason} at ${time(reason.at)}${reason.detail === undefined ? "" : `: ${reason.detail}`}`
   }
 }
+
+const subject = ({ key, queue }: { readonly key?: string | undefined; readonly queue: string }): string =>
+  key === undefined ? `queue ${queue}` : `key ${key} of queue ${queue}`
 
 const detailOf = ({ failure }: TaskRecord): string | undefined => {
   if (failure === undefined) return undefined

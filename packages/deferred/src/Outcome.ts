@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type { RetryPolicy } from "./RetryPolicy.ts"
-import { PermanentTaskFailure, SingularTaskFailure, Snooze, TaskTimeout } from "./TaskFailure.ts"
+import { PermanentTaskFailure, SingularTaskFailure, Snooze, TaskTimeout, Throttled } from "./TaskFailure.ts"
 import type { AttemptFailure, DeadReason } from "./TaskRecord.ts"
 
 /**
@@ -25,11 +25,11 @@ export type Stop = "shutdown" | "cancel" | "leaseLost"
  * - `"never"`: a dead letter at once
  * - `"quiet"`: tried again by the task's policy, logged at debug only
  * - a policy: tried again by this one
- * - a function of the error: snoozed
+ * - a function of the error: snoozed, or throttled
  *
  * @since 0.1.0
  */
-export type RetryRule<E> = "never" | "quiet" | RetryPolicy | ((error: E) => Snooze)
+export type RetryRule<E> = "never" | "quiet" | RetryPolicy | ((error: E) => Snooze | Throttled)
 
 /** Rules by error tag. @since 0.1.0 */
 export type RetryRules = Readonly<Record<string, RetryRule<never> | undefined>>
@@ -38,7 +38,7 @@ export type RetryRules = Readonly<Record<string, RetryRule<never> | undefined>>
  * - `Succeeded`: keep the value
  * - `Retry`: try again by `policy` (`undefined`: the record's own, else the task's); when that gives up, a dead letter
  *   `RetriesExhausted`
- * - `Snoozed`: schedule for then, give the attempt back
+ * - `Snoozed`: schedule for then, give the attempt back; and pause its key or queue until then (`pauseOf`)
  * - `Dead`: a dead letter at once
  * - `Released`: ready at once, the attempt given back
  * - `Cancelled`: cancelled
@@ -57,7 +57,7 @@ export type Outcome =
       /** Milliseconds: the error asks for so long a pause at the least (`retryAfter`). */
       readonly atLeast: number | undefined
     }
-  | { readonly _tag: "Snoozed"; readonly snooze: Snooze }
+  | { readonly _tag: "Snoozed"; readonly snooze: Snooze | Throttled }
   | { readonly _tag: "Dead"; readonly reason: DeadReason; readonly error: unknown }
   | { readonly _tag: "Released" }
   | { readonly _tag: "Cancelled" }
@@ -165,7 +165,7 @@ export const fromExit = (
 }
 
 const fromError = (error: unknown, rules: RetryRules): Outcome => {
-  if (error instanceof Snooze) return { _tag: "Snoozed", snooze: error }
+  if (error instanceof Snooze || error instanceof Throttled) return { _tag: "Snoozed", snooze: error }
   if (error instanceof SingularTaskFailure) return { ...retry("failure", error), quiet: true }
   if (error instanceof TaskTimeout) return retry("timeout", error)
   const rule = Object.hasOwn(rules, tagOf(error)) ? rules[tagOf(error)] : rules._
@@ -210,10 +210,18 @@ const atLeastOf = (error: unknown): number | undefined => {
  *
  * @since 0.1.0
  */
-export const snoozedUntil = (snooze: Snooze, now: number): number => {
+export const snoozedUntil = (snooze: Snooze | Throttled, now: number): number => {
   if (snooze.until !== undefined) return Math.max(now, snooze.until.epochMilliseconds)
   return Math.min(8.64e15, now + (snooze.delay === undefined ? 0 : Duration.toMillis(snooze.delay)))
 }
+
+/**
+ * What a snooze pauses besides its own record; `undefined`: nothing. A record without a key pauses its queue.
+ *
+ * @since 0.1.0
+ */
+export const pauseOf = (snooze: Snooze | Throttled): "key" | "queue" | undefined =>
+  snooze instanceof Throttled ? (snooze.of ?? "key") : undefined
 
 /**
  * The tag of an error as queues, logs and rules know it: its `_tag`, else its `name`, else its type.

@@ -19,7 +19,8 @@ export interface About {
   readonly version: number
   /**
    * Which record it belongs to: `id` and the record's id. A payload that was deferred with a name has `name` and its queue
-   * and name instead: it may come to be stored under the id of the record that it replaces. A note has its key, too.
+   * and name instead, one of the latest of its key (`latest`) `name latest` and the key: they may come to be stored under the
+   * id of the record that they replace. A note has its key, too.
    */
   readonly owner: string
   /** The steps that were taken before this one. */
@@ -28,7 +29,8 @@ export interface About {
 
 /**
  * The header under which a record that is kept without its name (a dead letter of a push endpoint, say) still has it, as
- * `queue/name`: its payload is bound to that.
+ * `queue/name`: its payload is bound to that. Records of the latest of a key have `latest` and the key there, if the queue
+ * has a codec.
  *
  * @since 0.1.0
  */

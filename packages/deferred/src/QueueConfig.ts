@@ -8,7 +8,7 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
+import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
@@ -17,13 +17,17 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import type { Path, Problem } from "./internal/fields.ts"
 import { LiveDefaults } from "./internal/liveDefaults.ts"
-import { applyConfig, configure } from "./internal/queueApply.ts"
-import { readOptions } from "./internal/queueCode.ts"
+import { applyConfig, configure, pauseQueue, setOverride } from "./internal/queueApply.ts"
+import { readKey, readKeyOptions, readOptions } from "./internal/queueCode.ts"
 import { readFile, writeFile } from "./internal/queueFile.ts"
+import type { KeyLimits, KeyOverride } from "./KeyLimits.ts"
 import { type QueueDefault, QueueDefaults } from "./QueueDefaults.ts"
 import type { QueueLimits } from "./QueueLimits.ts"
+import type { KeyOptions, QueueOptions } from "./QueueOptions.ts"
 import type { RetryPolicyData } from "./RetryPolicy.ts"
 import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
+
+export type { ByKeyOptions, KeyOptions, QueueOptions, Rate } from "./QueueOptions.ts"
 
 const TypeId = "~outlive/deferred/QueueConfig"
 
@@ -60,6 +64,10 @@ export interface Queue {
   readonly paused: boolean | undefined
   /** Waiting that weighs as much as one point of priority; `undefined`: the priority alone decides. */
   readonly ageing: number | undefined
+  /** What each key of its records may do. */
+  readonly byKey: KeyLimits
+  /** What holds for single keys instead; each name once, in the order written. */
+  readonly keys: ReadonlyArray<Key>
   /** See `QueueDefaults`. */
   readonly retry: RetryPolicyData | undefined
   /** See `QueueDefaults`. */
@@ -68,6 +76,11 @@ export interface Queue {
   readonly mode: "push" | "pull"
   /** App Engine's, of its HTTP interface to pull queues; kept, without effect. */
   readonly acl: ReadonlyArray<{ readonly userEmail: string | undefined; readonly writerEmail: string | undefined }>
+}
+
+/** What a configuration says of one key of a queue. @since 0.1.0 */
+export interface Key extends KeyOverride {
+  readonly name: string
 }
 
 /**
@@ -93,24 +106,6 @@ export class InvalidQueueConfig extends Schema.TaggedError<InvalidQueueConfig>()
   }
 }
 
-/** @since 0.1.0 */
-export interface QueueOptions {
-  /** Attempts started: `"5/s"`, `"500/m"`, `"20/h"`, `"1/d"`, `{ perSecond: 5 }`; 0 starts none. Default: no limit. */
-  readonly rate?: `${number}/${"s" | "m" | "h" | "d"}` | 0 | { readonly perSecond: number } | undefined
-  /** How many may start at once when the rate was not used for a while, at least 1 (Q137). Default 5, as App Engine's. */
-  readonly burst?: number | undefined
-  /** Records running at the same time, over all workers; at least 1. Default: no limit. */
-  readonly maxConcurrent?: number | undefined
-  /** Default: as it is. */
-  readonly paused?: boolean | undefined
-  /** Waiting that weighs as much as one point of priority, so that a low one is not passed for ever. Default: none. */
-  readonly ageing?: Duration.Input | undefined
-  /** For records whose `defer` and whose task say nothing (`QueueDefaults`). Default: `RetryPolicy.defaultPolicy`. */
-  readonly retry?: RetryPolicyData | undefined
-  /** Where all its records go, whatever `defer` says (Q125, `QueueDefaults`). Default: where `defer` says. */
-  readonly target?: string | undefined
-}
-
 /**
  * A configuration as code, by queue. Fails with `InvalidQueueConfig`.
  *
@@ -125,6 +120,7 @@ export interface QueueOptions {
  *   QueueConfig.make({
  *     mail: { rate: "5/s", burst: 20, retry: RetryPolicy.exponential({ maxAttempts: 8 }) },
  *     images: { maxConcurrent: 4, ageing: "10 minutes" },
+ *     sync: { byKey: { maxConcurrent: 2, rate: "10/s" }, keys: { acme: { weight: 3, maxConcurrent: 10 } } },
  *   }),
  * ).pipe(Layer.provideMerge(TaskQueueMemory.layer))
  * ```
@@ -151,7 +147,8 @@ export const make = (
   })
 
 /**
- * Reads what a `queue.yaml` holds once it is parsed, with App Engine's field names and syntax (Q130-Q137), and `ageing`.
+ * Reads what a `queue.yaml` holds once it is parsed, with App Engine's field names and syntax (Q130-Q137), and `ageing`, `by_key` and
+ * `keys`.
  * A field that is not known is refused. `docs/queues.md` has the table.
  *
  * @since 0.1.0
@@ -196,19 +193,29 @@ export interface ApplyOptions {
   readonly previous?: QueueConfig | undefined
 }
 
-/** What `apply` changed: one field of one queue. @since 0.1.0 */
-export type Change = {
-  readonly [F in keyof (QueueLimits & QueueDefault)]: {
-    readonly queue: string
-    readonly field: F
-    readonly before: (QueueLimits & QueueDefault)[F]
-    readonly after: (QueueLimits & QueueDefault)[F]
-  }
-}[keyof (QueueLimits & QueueDefault)]
+/** What `apply` changed: one field of one queue, or what was said of one of its keys. @since 0.1.0 */
+export type Change =
+  | {
+      readonly [F in keyof (QueueLimits & QueueDefault)]: {
+        readonly queue: string
+        readonly field: F
+        readonly before: (QueueLimits & QueueDefault)[F]
+        readonly after: (QueueLimits & QueueDefault)[F]
+      }
+    }[keyof (QueueLimits & QueueDefault)]
+  | {
+      readonly queue: string
+      readonly field: "keys"
+      readonly key: string
+      readonly before: KeyOverride
+      readonly after: KeyOverride
+    }
 
 /**
  * Gives the queues their limits, where they have others, and says what that changed: nothing when it is applied again.
- * A limit that a configuration does not name is lifted. It holds from the next claim on; what runs goes on.
+ * A limit that a configuration does not name is lifted. It holds from the next claim on; what runs goes on. Of a key that it
+ * names, all that was said before is forgotten; a key that it does not name keeps what it had, since a queue may have more
+ * keys than anybody lists: `overrideKey` with `{}` takes it back. Each named key costs a look at every time.
  *
  * Retry policies and targets go to the `QueueDefaults` that `layer` has provided. Without that layer there is nowhere to
  * put them, which is logged as a warning.
@@ -260,6 +267,43 @@ export const resume = (queue: string): Effect.Effect<boolean, TaskQueueError, Ta
   Effect.map(configure(queue, { paused: false }), ({ length }) => length > 0)
 
 /**
+ * Nothing of a queue, or of one of its keys, starts before a time, whatever was said before (by `Throttled`, say); a time in
+ * the past resumes it. What runs goes on, and enqueueing too. It is apart from `pause`: both must be over.
+ *
+ * Fails with `InvalidQueueConfig` when the key is none. By the caller's `Clock`.
+ *
+ * @since 0.1.0
+ */
+export const pauseUntil = (
+  queue: string,
+  until: DateTime.DateTime,
+  options?: { readonly key?: string | undefined },
+): Effect.Effect<void, InvalidQueueConfig | TaskQueueError, TaskQueue> => {
+  const checked = options?.key === undefined ? Result.succeed(undefined) : readKey(options.key, [])
+  return Result.match(checked, {
+    onFailure: (problem) => Effect.fail(invalid(problem, queue, ["key"])),
+    onSuccess: (key) => pauseQueue(queue, key, until.epochMilliseconds),
+  })
+}
+
+/**
+ * Says what holds for one key of a queue instead of what holds for all, while the queue runs and from the next claim on: all
+ * that was said for it before is forgotten, and with `{}` it is as any other. Fails with `InvalidQueueConfig`. By the
+ * caller's `Clock`.
+ *
+ * @since 0.1.0
+ */
+export const overrideKey = (
+  queue: string,
+  key: string,
+  options: KeyOptions,
+): Effect.Effect<void, InvalidQueueConfig | TaskQueueError, TaskQueue> =>
+  Result.match(readKeyOptions(key, options, ["keys", key]), {
+    onFailure: (problem) => Effect.fail(invalid(problem, queue, problem.path)),
+    onSuccess: (override) => setOverride(queue, key, override),
+  })
+
+/**
  * Deletes what waits in a queue, for ever; what runs goes on, and what has ended stays (Q65). How many.
  *
  * @since 0.1.0
@@ -287,8 +331,14 @@ const nameAt = (parsed: unknown, index: number): string | undefined => {
 const issueOf = ({ message, path }: InvalidQueueConfig): SchemaIssue.Issue =>
   new SchemaIssue.Pointer(path, new SchemaIssue.InvalidValue({ message }))
 
-const sentence = ({ after, before, field, queue }: Change): string =>
-  `queue ${queue}: ${field} ${JSON.stringify(before) ?? "none"} -> ${JSON.stringify(after) ?? "none"}`
+const sentence = (change: Change): string => {
+  const { after, before, field, queue } = change
+  const what = change.field === "keys" ? `${field}.${change.key}` : field
+  return `queue ${queue}: ${what} ${shown(before)} -> ${shown(after)}`
+}
+
+const shown = (value: unknown): string =>
+  JSON.stringify(value, (_, each) => (each === Number.POSITIVE_INFINITY ? "unlimited" : each)) ?? "none"
 
 const withoutEffect = (config: QueueConfig): ReadonlyArray<string> => [
   ...(config.application === undefined ? [] : ["application"]),

@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { KeyOverride } from "./KeyLimits.ts"
 import { TaskQueue, type TaskQueueError } from "./TaskQueue.ts"
 
 /**
@@ -30,6 +31,19 @@ export interface Statistics {
   readonly enforcedRate: Option.Option<number>
   /** Nothing starts, whatever the rate. */
   readonly paused: boolean
+  /** Nor does anything before then (`QueueConfig.pauseUntil`, `Throttled`); none: it is not paused so now. */
+  readonly pausedUntil: Option.Option<DateTime.Utc>
+}
+
+/**
+ * A key of a queue at a glance.
+ *
+ * @since 0.1.0
+ */
+export interface OfKey extends Pick<Statistics, "queue" | "waiting" | "ready" | "inFlight" | "pausedUntil"> {
+  readonly key: string
+  /** What was said for this key alone; what is not said is as `limits.byKey` of the queue has it. */
+  readonly override: KeyOverride
 }
 
 /**
@@ -64,13 +78,33 @@ export const statistics = Effect.fnUntraced(function* (
     queue,
     waiting: found.waiting,
     ready: found.ready,
-    oldestEta: Option.map(Option.fromUndefinedOr(found.oldestEta), (at) => DateTime.makeUnsafe(at)),
+    oldestEta: timeOf(found.oldestEta),
     inFlight: found.inFlight,
     executedLastMinute: found.executedLastMinute,
     enforcedRate: Option.fromUndefinedOr(rate),
     paused,
+    pausedUntil: timeOf(found.pausedUntil),
   }
 })
+
+/**
+ * The statistics of a key of a queue, by the caller's `Clock`. A key that no record has has nothing, and is no error. Fails
+ * with `TaskQueueError` only.
+ *
+ * @since 0.1.0
+ */
+export const statisticsOfKey = Effect.fnUntraced(function* (
+  queue: string,
+  key: string,
+): Effect.fn.Return<OfKey, TaskQueueError, TaskQueue> {
+  const driver = yield* TaskQueue
+  const found = yield* driver.keyStatistics({ queue, key, now: yield* Clock.currentTimeMillis })
+  const { inFlight, override, pausedUntil, ready, waiting } = found
+  return { queue, key, waiting, ready, inFlight, pausedUntil: timeOf(pausedUntil), override }
+})
+
+const timeOf = (millis: number | undefined): Option.Option<DateTime.Utc> =>
+  Option.map(Option.fromUndefinedOr(millis), (at) => DateTime.makeUnsafe(at))
 
 /** The statistics of each of these queues, in their order; of none, none (Q66). @since 0.1.0 */
 export const statisticsAll = (

@@ -5,42 +5,43 @@
  * @since 0.1.0
  */
 import type { BackgroundThreads, Refusal } from "@outlive/core/BackgroundThread"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import {
-  type DeferOptions,
+import type {
+  DeferOptions,
   InvalidTaskOptions,
-  type NotInTransaction,
-  type OptionErrors,
-  type PayloadTooLarge,
-  queuePattern,
-  type TaskAlreadyExists,
-  type TombstonedTask,
-  type UniqueStates,
+  NotInTransaction,
+  OptionErrors,
+  PayloadTooLarge,
+  TaskAlreadyExists,
+  TombstonedTask,
 } from "./DeferOptions.ts"
-import { defer, deferAll, uniqueWhile } from "./internal/defer.ts"
-import { toMillis } from "./internal/millis.ts"
+import { defer, deferAll } from "./internal/defer.ts"
 import { loadPayload } from "./internal/payloads.ts"
 import { runBackground } from "./internal/runBackground.ts"
 import { runInline } from "./internal/runInline.ts"
 import { codecHere, queueHere, readPayload } from "./internal/storedText.ts"
-import { makeTaskCodec, type TaskCodec } from "./internal/taskCodec.ts"
+import { makeTaskCodec } from "./internal/taskCodec.ts"
 import { makeRef } from "./internal/taskRef.ts"
-import type { PayloadMissing, RetryRule, RetryRules, Undecodable } from "./Outcome.ts"
-import * as RetryPolicy from "./RetryPolicy.ts"
+import { type AnyOptions, settingsOf } from "./internal/taskSettings.ts"
+import type { PayloadMissing, Undecodable } from "./Outcome.ts"
+import * as TaskChain from "./TaskChain.ts"
 import type { TaskContext } from "./TaskContext.ts"
 import type { TaskFailure } from "./TaskFailure.ts"
+import * as TaskFanOut from "./TaskFanOut.ts"
 import * as TaskGroup from "./TaskGroup.ts"
 import * as TaskHandler from "./TaskHandler.ts"
 import type { TaskId } from "./TaskId.ts"
+import type { Options, Settings } from "./TaskOptions.ts"
 import type { TaskQueue, TaskQueueError } from "./TaskQueue.ts"
-import type { TaskRecord, Unique } from "./TaskRecord.ts"
+import type { TaskRecord } from "./TaskRecord.ts"
 import type { TaskRef } from "./TaskRef.ts"
 import type * as TaskThread from "./TaskThread.ts"
 import * as TaskVersions from "./TaskVersions.ts"
+
+export type { Options, RetryByTag, Settings } from "./TaskOptions.ts"
 
 const TypeId = "~outlive/deferred/Task"
 
@@ -87,7 +88,8 @@ export interface Task<
   >
   /**
    * Stores many records in one round trip, in the order given. An invalid payload or option fails the whole call and
-   * nothing is stored (Q50); a name that is taken concerns only its own item (Q49).
+   * nothing is stored (Q50); a name that is taken concerns only its own item (Q49). Records that are merged (`latest.merge`)
+   * are stored one after the other: where one fails on the way, those before it stay.
    */
   readonly deferAll: (
     payloads: Iterable<Payload["~type.make.in"]>,
@@ -193,79 +195,6 @@ export type DeferOutcome<Success extends Schema.Top, Error extends Schema.Top> =
   | { readonly _tag: "Deferred"; readonly ref: DeferredRef<Success, Error> }
   | { readonly _tag: "Refused"; readonly error: TaskAlreadyExists | TombstonedTask }
 
-/** A task's own settings, with their defaults filled in. Milliseconds. @since 0.1.0 */
-export interface Settings {
-  readonly queue: string
-  readonly priority: number
-  /** `undefined`: the queue's, else `RetryPolicy.defaultPolicy`. */
-  readonly policy: RetryPolicy.RetryPolicy | undefined
-  readonly rules: RetryRules
-  readonly timeout: number | undefined
-  readonly lease: number | undefined
-  readonly maxCrashes: number
-  readonly keep: number
-  readonly commit: "afterHandler" | "withHandler"
-  readonly version: number
-  readonly aliases: ReadonlyArray<string>
-  readonly unique: { readonly key: (payload: never) => string; readonly while: Unique["while"] } | undefined
-  readonly codec: TaskCodec
-}
-
-type Tagged = { readonly _tag: string }
-
-/** Retry rules by error tag; `_` is for all others. @since 0.1.0 */
-export type RetryByTag<E> = {
-  readonly [K in Extract<E, Tagged>["_tag"]]?: RetryRule<Extract<E, { readonly _tag: K }>> | undefined
-} & { readonly _?: RetryPolicy.RetryPolicy | undefined }
-
-/**
- * What `Task.make` is given. A value that is out of its bounds makes it throw `InvalidTaskOptions`, which names the field.
- *
- * @since 0.1.0
- */
-export interface Options<Payload, Success extends Schema.Top, Error extends Schema.Top> {
-  /** Fields of a struct, a schema, or a version chain (`Task.versions`). Default: nothing (`Schema.Void`). */
-  readonly payload?: Payload | undefined
-  /** Default: nothing. */
-  readonly success?: Success | undefined
-  /** The handler's own errors. Default: none. */
-  readonly error?: Error | undefined
-  /** Where its records go when `defer` does not say. Default `default` (D4). */
-  readonly queue?: string | undefined
-  /** Default 0; higher first. */
-  readonly priority?: number | undefined
-  /** One policy, or rules by error tag. Default: `RetryPolicy.defaultPolicy`. */
-  readonly retry?: RetryPolicy.RetryPolicy | RetryByTag<Error["Type"]> | undefined
-  /** An attempt that takes longer is interrupted and has failed with `TaskTimeout`. Default: none. */
-  readonly timeout?: Duration.Input | undefined
-  /**
-   * A key made of the payload: while a record holds it, another one is not stored, in bulk and under races too.
-   */
-  readonly unique?:
-    | {
-        readonly key: (payload: TaskVersions.ToSchema<Payload>["Type"]) => string
-        /** Default `["scheduled", "ready", "running"]`: until its end. */
-        readonly while?: UniqueStates | undefined
-      }
-    | undefined
-  /** Default: the worker's. Heartbeats extend it, so it bounds how long a crash goes unnoticed, not the work. */
-  readonly lease?: Duration.Input | undefined
-  /** How often a worker may die with a record before it is dead `Crashed`. Default 3. */
-  readonly maxCrashes?: number | undefined
-  /** How long a succeeded or cancelled record and its result stay. Default 1 day. Dead letters stay until redriven. */
-  readonly keep?: Duration.Input | "none" | "forever" | undefined
-  /**
-   * - `afterHandler` (default): the outcome is written when the handler has ended, so its effects may happen again
-   * - `withHandler`: the handler runs in a transaction of the application's database in which its success is written, too:
-   *   what it writes there happens exactly once. The transaction is open as long as the handler runs: keep it short, and
-   *   bound it by `timeout`, on SQLite above all, where nothing else can be written meanwhile, not even a cancellation.
-   *   On a queue that is not `transactional` it is as `afterHandler`.
-   */
-  readonly commit?: "afterHandler" | "withHandler" | undefined
-  /** Older names, whose records this task still runs. */
-  readonly aliases?: ReadonlyArray<string> | undefined
-}
-
 /**
  * Defines a task.
  *
@@ -304,29 +233,8 @@ export const make = <
   const payload = versions.current
   const success: Schema.Top = options?.success ?? Schema.Void
   const error: Schema.Top = options?.error ?? Schema.Never
-  const retry = options?.retry
-  const rules: RetryRules = retry === undefined || RetryPolicy.isRetryPolicy(retry) ? {} : { ...retry, _: undefined }
-  const policy = RetryPolicy.isRetryPolicy(retry) ? retry : retry?._
   const codec = makeTaskCodec({ payload, older: versions.older, success, error })
-  const settings: Settings = {
-    queue: options?.queue ?? "default",
-    priority: options?.priority ?? 0,
-    policy,
-    rules,
-    timeout: millis(options?.timeout),
-    lease: millis(options?.lease),
-    maxCrashes: options?.maxCrashes ?? 3,
-    commit: options?.commit ?? "afterHandler",
-    keep: keepMillis(options?.keep ?? "1 day"),
-    version: versions.version,
-    aliases: options?.aliases ?? [],
-    unique:
-      options?.unique === undefined
-        ? undefined
-        : { key: options.unique.key, while: uniqueWhile(options.unique.while ?? ["scheduled", "ready", "running"]) },
-    codec,
-  }
-  check(name, settings)
+  const settings = settingsOf(name, options as AnyOptions | undefined, { version: versions.version, codec })
   const task: Any = { [TypeId]: TypeId, taskName: name, payload, success, error, settings }
   const handlerKey = TaskHandler.key(name)
   const members = {
@@ -361,34 +269,17 @@ type Handler = (payload: unknown, context: TaskContext["Service"]) => Effect.Eff
 /** Many tasks as one: see `TaskGroup`. @since 0.1.0 */
 export const group: typeof TaskGroup.make = TaskGroup.make
 
+/** Defers many records that end as one: see `TaskFanOut`. @since 0.1.0 */
+export const all: typeof TaskFanOut.all = TaskFanOut.all
+
+/** One of many tasks for `all`: see `TaskFanOut`. @since 0.1.0 */
+export const item: typeof TaskFanOut.item = TaskFanOut.item
+
+/** Begins a chain of tasks, each with the success of the one before as its payload: see `TaskChain`. @since 0.1.0 */
+export const chain: typeof TaskChain.make = TaskChain.make
+
 /** Begins a chain of payload versions: see `TaskVersions`. @since 0.1.0 */
 export const versions: typeof TaskVersions.make = TaskVersions.make
 
 /** @since 0.1.0 */
 export const isTask = (value: unknown): value is Any => typeof value === "function" && TypeId in value
-
-/** A definition that cannot work is a mistake of the program: it is thrown where the task is defined. */
-const check = (task: string, settings: Settings): void => {
-  const refuse = (field: string, reason: string): never => {
-    throw new InvalidTaskOptions({ task, field, reason })
-  }
-  const { keep, lease, maxCrashes, policy, priority, queue, rules, timeout } = settings
-  if (task === "") refuse("name", "must not be empty")
-  if (!queuePattern.test(queue)) refuse("queue", `must match ${queuePattern.source}, and is ${JSON.stringify(queue)}`)
-  if (!Number.isFinite(priority)) refuse("priority", `must be a finite number, and is ${priority}`)
-  for (const [field, value] of Object.entries({ timeout, lease })) {
-    if (value !== undefined && !(value > 0 && Number.isFinite(value))) refuse(field, "must be a finite time above 0")
-  }
-  if (!Number.isInteger(maxCrashes) || maxCrashes < 0) refuse("maxCrashes", `must be 0, 1, ..., and is ${maxCrashes}`)
-  if (!(keep >= 0)) refuse("keep", "must not be negative")
-  for (const [tag, rule] of Object.entries({ ...rules, _: policy })) {
-    const problem = RetryPolicy.isRetryPolicy(rule) ? RetryPolicy.problem(rule) : undefined
-    if (problem !== undefined) refuse(`retry${tag === "_" ? "" : `.${tag}`}.${problem.field}`, problem.reason)
-  }
-}
-
-const millis = (input: Duration.Input | undefined): number | undefined =>
-  input === undefined ? undefined : toMillis(input)
-
-const keepMillis = (keep: Duration.Input | "none" | "forever"): number =>
-  keep === "none" ? 0 : keep === "forever" ? Number.POSITIVE_INFINITY : toMillis(keep)

@@ -17,14 +17,14 @@ import { claimed } from "./internal/claimed.ts"
 import { codecHere } from "./internal/storedText.ts"
 import { makeTaskEvents } from "./internal/taskEvents.ts"
 import { causeOf, failureOf, judge, retryDelay, type Settling, traced } from "./internal/worker/attempt.ts"
-import { AttemptContext } from "./internal/worker/attemptContext.ts"
+import { AttemptContext, type Speaking } from "./internal/worker/attemptContext.ts"
 import { knownTasks } from "./internal/worker/crew.ts"
 import * as Outcome from "./Outcome.ts"
 import type * as Task from "./Task.ts"
 import { TaskContext } from "./TaskContext.ts"
 import type { Settled } from "./TaskEvent.ts"
 import { isTaskGroup, type TaskGroup } from "./TaskGroup.ts"
-import { type ClaimedRecord, TaskQueue } from "./TaskQueue.ts"
+import { TaskQueue } from "./TaskQueue.ts"
 import type { AttemptFailure, TaskRecord } from "./TaskRecord.ts"
 
 /** A record as its sender describes it, with the attempt that is to be made. Times are epoch milliseconds. @since 0.1.0 */
@@ -129,10 +129,7 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
       const task = known.get(given.task)
       const now = clock.currentTimeMillisUnsafe()
       const record = claimed(given, options.worker, now)
-      const slot: { readonly record: ClaimedRecord; progress?: string; stop: Outcome.Stop | undefined } = {
-        record,
-        stop: undefined,
-      }
+      const slot: Speaking & { stop: Outcome.Stop | undefined } = { record, stop: undefined }
       const context = new AttemptContext({ extend: ({ until }) => Effect.succeed([within(until, given)]) }, slot)
       const work: Effect.Effect<unknown, unknown> =
         given.undecodable !== undefined
@@ -185,7 +182,8 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any | TaskGroup<Read
                 ),
               )
         events.ended(record, options.worker, settledOf(outcome, failure), at - now)
-        return { outcome, result, failure, progress: slot.progress } satisfies Ended
+        const progress = slot.page?.isUnsaid === true ? slot.page.text : undefined
+        return { outcome, result, failure, progress } satisfies Ended
       })
       events.started(record, options.worker, now)
       const fiber = Effect.runForkWith(services)(program, { uninterruptible: true })

@@ -55,6 +55,52 @@ export class Snooze extends Schema.TaggedError<Snooze>()("Snooze", {
 }
 
 /**
+ * Not now, and nothing else of its key either: as `Snooze`, and the record's key, or its queue, starts nothing before then. For
+ * whoever is told to slow down: one answer `429` holds back all that would get the same, over all workers.
+ *
+ * The pause begins when the queue has the outcome. What was started before runs; records of the same that this worker has
+ * claimed ahead go back. A pause that is there already is never made shorter; `QueueConfig.pauseUntil` ends one.
+ *
+ * In the background (`Task.background`) and where somebody else's queue is served (Cloud Tasks) there is nothing to pause: it
+ * is as `Snooze`.
+ *
+ * @example
+ * ```ts
+ * import * as Task from "@outlive/deferred/Task"
+ * import { Throttled } from "@outlive/deferred/TaskFailure"
+ * import { Schema } from "effect"
+ *
+ * class TooManyCalls extends Schema.TaggedError<TooManyCalls>()("TooManyCalls", { retryAfter: Schema.Finite }) {}
+ *
+ * const Sync = Task.make("Sync", {
+ *   payload: { tenant: Schema.String },
+ *   error: TooManyCalls,
+ *   key: ({ tenant }) => tenant,
+ *   retry: { TooManyCalls: ({ retryAfter }) => Throttled.for(`${retryAfter} seconds`) },
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+export class Throttled extends Schema.TaggedError<Throttled>()("Throttled", {
+  /** For so long from now, by the worker's clock ... */
+  delay: Schema.optionalKey(Schema.Duration),
+  /** ... or until then. A time in the past means now. */
+  until: Schema.optionalKey(Schema.DateTimeUtc),
+  /** What is paused. Default: the record's key, or if it has none its queue. */
+  of: Schema.optionalKey(Schema.Literals(["key", "queue"])),
+}) {
+  static for(delay: Duration.Input, options?: { readonly of?: "key" | "queue" | undefined }): Throttled {
+    return new Throttled({ delay: Duration.fromInputUnsafe(delay), ...named(options?.of) })
+  }
+  static until(until: DateTime.Utc, options?: { readonly of?: "key" | "queue" | undefined }): Throttled {
+    return new Throttled({ until, ...named(options?.of) })
+  }
+}
+
+const named = (of: "key" | "queue" | undefined) => (of === undefined ? {} : { of })
+
+/**
  * An attempt took longer than the task's `timeout` and was interrupted. A typed failure like any other: tried again by
  * the retry policy.
  *
@@ -70,4 +116,4 @@ export class TaskTimeout extends Schema.TaggedError<TaskTimeout>()("TaskTimeout"
 }
 
 /** All that a handler can fail with beside its task's errors. @since 0.1.0 */
-export type TaskFailure = PermanentTaskFailure | SingularTaskFailure | Snooze
+export type TaskFailure = PermanentTaskFailure | SingularTaskFailure | Snooze | Throttled

@@ -86,8 +86,8 @@ export interface LeasedTask<out Name extends string, out Payload, in Success, in
   ) => Effect.Effect<void, LeaseExpired | Schema.SchemaError | TaskQueueError, SuccessR>
   /**
    * The work failed so: what becomes of the record is decided as for a handler (DESIGN 4.3), by the error's retry rule
-   * and the retry policy, and logged as there. `Snooze`, `PermanentTaskFailure` and `SingularTaskFailure` mean what
-   * they mean in a handler.
+   * and the retry policy, and logged as there. `Snooze`, `Throttled`, `PermanentTaskFailure` and
+   * `SingularTaskFailure` mean what they mean in a handler.
    */
   readonly fail: (error: Error | TaskFailure) => Effect.Effect<Ending, LeaseExpired | TaskQueueError, ErrorR>
 }

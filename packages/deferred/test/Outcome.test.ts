@@ -1,16 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Outcome from "@outlive/deferred/Outcome"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
-import { PermanentTaskFailure, SingularTaskFailure, Snooze, TaskTimeout } from "@outlive/deferred/TaskFailure"
+import {
+  PermanentTaskFailure,
+  SingularTaskFailure,
+  Snooze,
+  TaskTimeout,
+  Throttled,
+} from "@outlive/deferred/TaskFailure"
 import { Cause, DateTime, Exit, Schema } from "effect"
 
 class Rejected extends Schema.TaggedError<Rejected>()("Rejected", {}) {}
 class Busy extends Schema.TaggedError<Busy>()("Busy", { seconds: Schema.Int }) {}
+class Full extends Schema.TaggedError<Full>()("Full", {}) {}
 class Odd extends Schema.TaggedError<Odd>()("Odd", {}) {}
 
 const rules: Outcome.RetryRules = {
   Rejected: "never",
   Busy: (busy: Busy) => Snooze.for(`${busy.seconds} seconds`),
+  Full: () => Throttled.for("1 second"),
   Odd: "quiet",
 }
 const permanent = new PermanentTaskFailure({ message: "no such user" })
@@ -35,6 +43,9 @@ describe("Outcome.fromExit", () => {
     ["succeeds", Exit.succeed(1), undefined, "Succeeded"],
     ["fails with SingularTaskFailure", Exit.fail(singular), undefined, "Retry failure quietly"],
     ["fails with Snooze", Exit.fail(Snooze.for("1 second")), undefined, "Snoozed"],
+    ["fails with Throttled", Exit.fail(Throttled.for("1 second")), undefined, "Snoozed"],
+    ["fails with a tag mapped to Throttled", Exit.fail(new Full()), undefined, "Snoozed"],
+    ["fails with Throttled and dies", causes(Cause.fail(Throttled.for(1)), Cause.die(boom)), undefined, "Retry defect"],
     ["fails with PermanentTaskFailure", Exit.fail(permanent), undefined, "Dead PermanentFailure"],
     ["fails with a tag mapped to never", Exit.fail(new Rejected()), undefined, "Dead PermanentFailure"],
     ["fails with a tag mapped to a snooze", Exit.fail(new Busy({ seconds: 5 })), undefined, "Snoozed"],
@@ -137,8 +148,18 @@ describe("Outcome.fromExit", () => {
 describe("Outcome.snoozedUntil", () => {
   it("counts from now, never into the past, and ends with the calendar", () => {
     assert.strictEqual(Outcome.snoozedUntil(Snooze.for("1 second"), 500), 1500)
+    assert.strictEqual(Outcome.snoozedUntil(Throttled.for("1 second"), 500), 1500)
     assert.strictEqual(Outcome.snoozedUntil(Snooze.until(DateTime.makeUnsafe(900)), 500), 900)
     assert.strictEqual(Outcome.snoozedUntil(Snooze.until(DateTime.makeUnsafe(100)), 500), 500)
     assert.strictEqual(Outcome.snoozedUntil(Snooze.for("Infinity"), 500), 8.64e15)
+  })
+})
+
+describe("Outcome.pauseOf", () => {
+  it("is nothing for a snooze, and for what is throttled the key unless it says the queue", () => {
+    assert.isUndefined(Outcome.pauseOf(Snooze.for("1 second")))
+    assert.strictEqual(Outcome.pauseOf(Throttled.for("1 second")), "key")
+    assert.strictEqual(Outcome.pauseOf(Throttled.for("1 second", { of: "key" })), "key")
+    assert.strictEqual(Outcome.pauseOf(Throttled.until(DateTime.makeUnsafe(1), { of: "queue" })), "queue")
   })
 })

@@ -13,6 +13,8 @@ const plain: QueueConfig.Queue = {
   maxConcurrent: undefined,
   paused: undefined,
   ageing: undefined,
+  byKey: { maxConcurrent: undefined, rate: undefined, burst: 5, ordered: false },
+  keys: [],
   retry: undefined,
   target: undefined,
   mode: "push",
@@ -50,6 +52,37 @@ describe("QueueConfig.decode", () => {
     { row: "paused", written: { paused: true }, read: { paused: true } },
     { row: "running", written: { paused: false }, read: { paused: false } },
     { row: "ageing, which is ours, not cut to seconds", written: { ageing: "1.5s" }, read: { ageing: 1500 } },
+    {
+      row: "what each key may do",
+      written: { by_key: { max_concurrent_requests: 2, rate: "60/m", bucket_size: 10, ordered: true } },
+      read: { byKey: { maxConcurrent: 2, rate: 1, burst: 10, ordered: true } },
+    },
+    { row: "keys that may do anything", written: { by_key: {} }, read: {} },
+    {
+      row: "a pull queue whose keys have an order",
+      written: { mode: "pull", by_key: { ordered: true } },
+      read: {
+        mode: "pull",
+        byKey: { maxConcurrent: undefined, rate: undefined, burst: 5, ordered: true },
+      },
+    },
+    {
+      row: "what single keys may do instead",
+      written: {
+        keys: [
+          { name: "acme", weight: 3, max_concurrent_requests: 10, rate: "20/s", bucket_size: 40 },
+          { name: 7, rate: "unlimited", max_concurrent_requests: "unlimited" },
+          { name: "none", rate: 0 },
+        ],
+      },
+      read: {
+        keys: [
+          { name: "acme", weight: 3, maxConcurrent: 10, rate: 20, burst: 40 },
+          { name: "7", rate: Number.POSITIVE_INFINITY, maxConcurrent: Number.POSITIVE_INFINITY },
+          { name: "none", rate: 0 },
+        ],
+      },
+    },
     {
       row: "Q81: empty retry parameters are App Engine's",
       written: { retry_parameters: {} },
@@ -210,7 +243,44 @@ describe("QueueConfig.decode", () => {
       field: `retry_parameters.${Object.keys(retry_parameters)[0]}`,
       says: "pull queue",
     })),
+    ...[{ rate: 5 }, { bucket_size: 0 }, { max_concurrent_requests: 0.5 }, { ordered: "yes" }].map((by_key) => ({
+      written: oneQueue({ by_key }),
+      field: `by_key.${Object.keys(by_key)[0]}`,
+      says: "must be",
+    })),
+    ...[{ rate: 5 }, { max_concurrent_requests: 0 }, { max_concurrent_requests: "none" }].map((fields) => ({
+      written: oneQueue({ keys: [{ name: "acme" }, { name: "b", ...fields }] }),
+      field: `keys.1.${Object.keys(fields)[0]}`,
+      says: "must be unlimited, or ",
+    })),
+    ...[0, -1, 0.0009, 1001, "3", Number.NaN].map((weight) => ({
+      written: oneQueue({ keys: [{ name: "acme", weight }] }),
+      field: "keys.0.weight",
+      says: "a number from 0.001 to 1000",
+    })),
+    ...["", "k".repeat(256), "a\0b", "a\ud800", true].map((name) => ({
+      written: oneQueue({ keys: [{ name }] }),
+      field: "keys.0.name",
+      says: "a key of 1 to 255 characters",
+    })),
+    { written: oneQueue({ keys: [{ weight: 3 }] }), field: "keys.0.name", says: "is missing" },
+    {
+      written: oneQueue({ keys: [{ name: "a" }, { name: "b" }, { name: "a" }] }),
+      field: "keys.2.name",
+      says: 'once, and is "a" again',
+    },
+    { written: oneQueue({ keys: { acme: { weight: 3 } } }), field: "keys", says: "must be a list" },
     // Fields that are not known, and what was probably meant.
+    { written: oneQueue({ by_keys: {} }), field: "by_keys", says: "is it by_key?" },
+    { written: oneQueue({ by_key: { orderd: true } }), field: "by_key.orderd", says: "is it ordered?" },
+    {
+      written: oneQueue({ by_key: { weight: 3 } }),
+      field: "by_key.weight",
+      says: "it belongs in keys, to single keys",
+    },
+    { written: oneQueue({ keys: [{ name: "a", ordered: true }] }), field: "keys.0.ordered", says: "belongs in by_key" },
+    { written: oneQueue({ ordered: true }), field: "ordered", says: "it belongs in by_key" },
+    { written: oneQueue({ weight: 3 }), field: "weight", says: "it belongs in an item of keys" },
     { written: oneQueue({ bucket_sise: 5 }), field: "bucket_sise", says: "is it bucket_size?" },
     { written: oneQueue({ bucketSize: 5 }), field: "bucketSize", says: "is it bucket_size?" },
     {
@@ -290,6 +360,26 @@ describe("QueueConfig.make", () => {
     { options: { burst: 1, maxConcurrent: 1, paused: true }, read: { burst: 1, maxConcurrent: 1, paused: true } },
     { options: { ageing: "10 minutes" }, read: { ageing: 600_000 } },
     {
+      options: { byKey: { maxConcurrent: 2, rate: "60/m", burst: 10, ordered: true } },
+      read: { byKey: { maxConcurrent: 2, rate: 1, burst: 10, ordered: true } },
+    },
+    {
+      options: {
+        keys: {
+          acme: { weight: 3, maxConcurrent: 10, rate: { perSecond: 20 }, burst: 40 },
+          free: { maxConcurrent: "unlimited", rate: "unlimited" },
+          none: {},
+        },
+      },
+      read: {
+        keys: [
+          { name: "acme", weight: 3, maxConcurrent: 10, rate: 20, burst: 40 },
+          { name: "free", maxConcurrent: Number.POSITIVE_INFINITY, rate: Number.POSITIVE_INFINITY },
+          { name: "none" },
+        ],
+      },
+    },
+    {
       options: { retry: RetryPolicy.never, target: "v2.worker" },
       read: { retry: RetryPolicy.never, target: "v2.worker" },
     },
@@ -315,6 +405,19 @@ describe("QueueConfig.make", () => {
     { options: { retry: RetryPolicy.fromSchedule(Schedule.forever) }, field: "retry", says: "schedule" },
     { options: { retry: { _tag: "Fixed", delay: 1 } }, field: "retry", says: "RetryPolicy" },
     { options: { max_concurrent: 5 }, field: "max_concurrent", says: "is it maxConcurrent?" },
+    { options: { byKey: { burst: 0 } }, field: "byKey.burst", says: "at least 1" },
+    { options: { byKey: { rate: "unlimited" } }, field: "byKey.rate", says: "as in 5/s" },
+    { options: { byKey: { weight: 2 } }, field: "byKey.weight", says: "it belongs in keys" },
+    {
+      options: { keys: { acme: { rate: "5" } } },
+      field: "keys.acme.rate",
+      says: "must be unlimited, or 0, or a number",
+    },
+    { options: { keys: { acme: { wieght: 5 } } }, field: "keys.acme.wieght", says: "is it weight?" },
+    { options: { keys: { acme: { ordered: true } } }, field: "keys.acme.ordered", says: "it belongs in byKey" },
+    { options: { keys: { "": {} } }, field: "keys.", says: "a key of 1 to 255 characters" },
+    { options: { keys: ["acme"] }, field: "keys", says: "a set of fields" },
+    { options: { ordered: true }, field: "ordered", says: "it belongs in byKey" },
   ])("refuses $field: $says", ({ field, options, says }) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(QueueConfig.make({ ok: {}, mail: options }))

@@ -6,7 +6,7 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
-import { Clock, Effect, Exit, Layer, Logger } from "effect"
+import { Clock, DateTime, Effect, Exit, Layer, Logger } from "effect"
 import { TestClock } from "effect/testing"
 
 const Send = Task.make("Send", { queue: "mail" })
@@ -67,6 +67,7 @@ describe("QueueConfig.apply", () => {
         burst: 2,
         maxConcurrent: 10,
         ageing: 60_000,
+        byKey: unlimited.byKey,
       })
       assert.deepStrictEqual(yield* limitsOf("web"), { ...unlimited, paused: true })
       assert.deepStrictEqual(changes, [
@@ -162,6 +163,88 @@ describe("QueueConfig.apply", () => {
       assert.deepStrictEqual(yield* Effect.forEach(["mail", "web", "default"], claimable), [0, 1, 1])
       yield* QueueConfig.resume("mail")
       assert.strictEqual(yield* claimable("mail"), 1)
+    }).pipe(Effect.provide(onMemory().layer)),
+  )
+})
+
+describe("what a configuration says of keys", () => {
+  const overrideOf = (key: string) =>
+    TaskQueue.TaskQueue.use((queue) =>
+      Effect.map(queue.keyStatistics({ queue: "mail", key, now: 0 }), ({ override }) => override),
+    )
+  const byKey = { maxConcurrent: 2, rate: "5/s", burst: 7, ordered: true } as const
+  const keys = { acme: { weight: 3, rate: "unlimited" }, small: { rate: 0 } } as const
+
+  it.effect("is applied, and told as a change of each", () =>
+    Effect.gen(function* () {
+      const changes = yield* apply({ mail: { byKey, keys } })
+      const limits = { maxConcurrent: 2, rate: 5, burst: 7, ordered: true }
+      assert.deepStrictEqual((yield* limitsOf("mail")).byKey, limits)
+      const override = { weight: 3, rate: Number.POSITIVE_INFINITY }
+      assert.deepStrictEqual(yield* overrideOf("acme"), override)
+      assert.deepStrictEqual(changes, [
+        { queue: "mail", field: "byKey", before: unlimited.byKey, after: limits },
+        { queue: "mail", field: "keys", key: "acme", before: {}, after: override },
+        { queue: "mail", field: "keys", key: "small", before: {}, after: { rate: 0 } },
+      ])
+      assert.deepStrictEqual(yield* apply({ mail: { byKey, keys } }), [])
+    }).pipe(Effect.provide(onMemory().layer)),
+  )
+
+  it.effect("replaces all that was said of a key, and leaves the keys that it does not name", () =>
+    Effect.gen(function* () {
+      yield* apply({ mail: { byKey, keys } })
+      const changes = yield* apply({ mail: { byKey, keys: { acme: { maxConcurrent: 9 } } } })
+      assert.deepStrictEqual(
+        changes.map(({ field }) => field),
+        ["keys"],
+      )
+      assert.deepStrictEqual(yield* overrideOf("acme"), { maxConcurrent: 9 })
+      assert.deepStrictEqual(yield* overrideOf("small"), { rate: 0 })
+      yield* apply({ mail: { keys: { acme: {} } } })
+      assert.deepStrictEqual(yield* overrideOf("acme"), {})
+      // What all keys may do is a limit as any other: lifted when it is no longer named.
+      assert.deepStrictEqual((yield* limitsOf("mail")).byKey, unlimited.byKey)
+    }).pipe(Effect.provide(onMemory().layer)),
+  )
+
+  it.effect("is logged by the layer", () =>
+    Effect.gen(function* () {
+      const config = QueueConfig.make({ mail: { keys } })
+      assert.deepStrictEqual(yield* linesOf(Effect.provide(Effect.void, QueueConfig.layer(config))), [
+        'Info queue mail: keys.acme {} -> {"rate":"unlimited","weight":3}',
+        'Info queue mail: keys.small {} -> {"rate":0}',
+      ])
+    }).pipe(Effect.provide(onMemory().layer)),
+  )
+
+  it.effect("can be said of one key while the queue runs", () =>
+    Effect.gen(function* () {
+      yield* QueueConfig.overrideKey("mail", "acme", { rate: "30/m", burst: 2 })
+      assert.deepStrictEqual(yield* overrideOf("acme"), { rate: 0.5, burst: 2 })
+      yield* QueueConfig.overrideKey("mail", "acme", {})
+      assert.deepStrictEqual(yield* overrideOf("acme"), {})
+      const wrong = yield* Effect.flip(QueueConfig.overrideKey("mail", "acme", { weight: 0 }))
+      assert.strictEqual(wrong.message, "queue mail: keys.acme.weight must be a number from 0.001 to 1000, and is 0")
+      const none = yield* Effect.flip(QueueConfig.overrideKey("mail", "", {}))
+      assert.include(none.message, "a key of 1 to 255 characters")
+    }).pipe(Effect.provide(onMemory().layer)),
+  )
+
+  it.effect("has nothing to do with a pause until a time, which starts again by itself", () =>
+    Effect.gen(function* () {
+      yield* Send.deferAll([undefined, undefined], { key: "acme" })
+      yield* Send.defer(undefined, { key: "other" })
+      const until = DateTime.makeUnsafe(10_000)
+      yield* QueueConfig.pauseUntil("mail", until, { key: "acme" })
+      assert.strictEqual(yield* claimable("mail"), 1)
+      yield* QueueConfig.pauseUntil("mail", until)
+      yield* QueueConfig.pauseUntil("mail", DateTime.makeUnsafe(0), { key: "acme" })
+      assert.strictEqual(yield* claimable("mail"), 0)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* claimable("mail"), 2)
+      const error = yield* Effect.flip(QueueConfig.pauseUntil("mail", until, { key: "k".repeat(256) }))
+      assert.include(error.message, "queue mail: key must be a key of 1 to 255 characters")
     }).pipe(Effect.provide(onMemory().layer)),
   )
 })

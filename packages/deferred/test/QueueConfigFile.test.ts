@@ -29,6 +29,12 @@ describe("QueueConfig.File", () => {
             target: "v2.worker",
             paused: true,
             ageing: "600s",
+            by_key: { max_concurrent_requests: 2, rate: "10/s", bucket_size: 20, ordered: true },
+            keys: [
+              { name: "acme", weight: 3, max_concurrent_requests: 10, rate: "20/s", bucket_size: 40 },
+              { name: "free", max_concurrent_requests: "unlimited", rate: "unlimited" },
+              { name: "none", rate: 0 },
+            ],
           },
           { name: "stopped", rate: 0 },
           { name: "leased", mode: "pull", retry_parameters: { task_retry_limit: 3 }, acl: [{ user_email: "a@b.c" }] },
@@ -67,12 +73,33 @@ describe("QueueConfig.File", () => {
   const positive = Schema.Finite.check(Schema.isBetween({ minimum: 1e-6, maximum: 1e12 }))
   const maybe = Schema.UndefinedOr
   const names = Schema.String.check(Schema.isPattern(/^[a-z0-9._-]{1,20}$/))
+  const rate = Schema.Union([Schema.Literal(0), Schema.Struct({ perSecond: positive })])
+  const burst = Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: 1e6 }))
   const queue = Schema.Struct({
-    rate: maybe(Schema.Union([Schema.Literal(0), Schema.Struct({ perSecond: positive })])),
-    burst: maybe(Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: 1e6 }))),
+    rate: maybe(rate),
+    burst: maybe(burst),
     maxConcurrent: maybe(whole(1, 1e6)),
     paused: maybe(Schema.Boolean),
     ageing: maybe(whole(1, 1e12)),
+    byKey: maybe(
+      Schema.Struct({
+        maxConcurrent: maybe(whole(1, 1e6)),
+        rate: maybe(rate),
+        burst: maybe(burst),
+        ordered: maybe(Schema.Boolean),
+      }),
+    ),
+    keys: maybe(
+      Schema.Record(
+        Schema.String.check(Schema.isPattern(/^[a-zA-Z0-9 ä.-]{1,20}$/)),
+        Schema.Struct({
+          maxConcurrent: maybe(Schema.Union([whole(1, 1e6), Schema.Literal("unlimited")])),
+          rate: maybe(Schema.Union([rate, Schema.Literal("unlimited")])),
+          burst: maybe(burst),
+          weight: maybe(Schema.Finite.check(Schema.isBetween({ minimum: 0.001, maximum: 1000 }))),
+        }),
+      ),
+    ),
     target: maybe(Schema.String.check(Schema.isPattern(/^([a-z0-9_-]{1,9}\.)?[a-z0-9_-]{1,9}$/))),
     retry: maybe(
       Schema.Struct({

@@ -27,6 +27,7 @@ describe("QueueStatistics", () => {
         executedLastMinute: 1,
         enforcedRate: Option.none(),
         paused: false,
+        pausedUntil: Option.none(),
       }
       assert.deepStrictEqual(yield* QueueStatistics.statistics("search"), expected)
       yield* TestClock.adjust("61 seconds")

@@ -23,6 +23,20 @@ QueueConfig.make({ mail: { bucket_size: 5 } })
 // @ts-expect-error a schedule cannot be written down
 QueueConfig.make({ mail: { retry: RetryPolicy.fromSchedule(Schedule.forever) } })
 
+// ---- what keys may do
+QueueConfig.make({
+  sync: {
+    byKey: { maxConcurrent: 2, rate: "5/s", burst: 10, ordered: true },
+    keys: { acme: { weight: 3, maxConcurrent: "unlimited", rate: { perSecond: 9 } } },
+  },
+})
+// @ts-expect-error all keys have their turns alike
+QueueConfig.make({ sync: { byKey: { weight: 3 } } })
+// @ts-expect-error what is not said has no limit
+QueueConfig.make({ sync: { byKey: { maxConcurrent: "unlimited" } } })
+// @ts-expect-error all keys of a queue have an order, or none
+QueueConfig.make({ sync: { keys: { acme: { ordered: true } } } })
+
 // ---- a configuration is made, not written
 // @ts-expect-error nobody has checked it
 QueueConfig.apply({ queues: [], resumePausedQueues: false, application: undefined, totalStorageLimit: undefined })
@@ -39,6 +53,10 @@ export const careless: Layer.Layer<never, TaskQueueError, TaskQueue> = QueueConf
 declare const change: QueueConfig.Change
 if (change.field === "rate") {
   change.after satisfies number | undefined
+}
+if (change.field === "keys") {
+  change.key satisfies string
+  change.after.weight satisfies number | undefined
 }
 // @ts-expect-error a change of another field
 change.after satisfies number | undefined

@@ -12,7 +12,7 @@ import type {
 } from "@outlive/deferred/DeferOptions"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
-import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
+import { PermanentTaskFailure, SingularTaskFailure, Snooze, Throttled } from "@outlive/deferred/TaskFailure"
 import type { Handler } from "@outlive/deferred/TaskHandler"
 import type { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import type { TaskCancelled, TaskDead, TaskNotFound } from "@outlive/deferred/TaskRef"
@@ -35,6 +35,7 @@ class SendWelcome extends Task.make("SendWelcome", {
 const Ping = Task.make("Ping")
 
 // ---- retry rules know the task's errors
+Task.make("X", { error: MailBusy, retry: { MailBusy: (error) => Throttled.for(error.retryAfter) } })
 // @ts-expect-error a tag the task cannot fail with
 Task.make("X", { error: MailBusy, retry: { Nope: "never" } })
 // @ts-expect-error a rule of another error
@@ -66,6 +67,7 @@ SendWelcome.toLayer(() => Effect.fail(new Error("?")))
 SendWelcome.toLayer(({ name }) => Effect.succeed(name.length))
 export const ours = SendWelcome.toLayer(() => Effect.fail(new PermanentTaskFailure({ message: "no" })))
 export const quiet = Ping.toLayer(() => Effect.fail(new SingularTaskFailure({ message: "not yet" })))
+export const slower = Ping.toLayer(() => Effect.fail(Throttled.for("1 second", { of: "queue" })))
 export const later = Ping.toLayer(() => Effect.fail(Snooze.for("1 second")))
 
 class Mailer extends Context.Service<Mailer, { readonly send: Effect.Effect<number> }>()("test/Mailer") {}
@@ -158,6 +160,49 @@ Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ name }) 
 Task.make("Sync", { payload: { user: Schema.String }, unique: { key: ({ user }) => user.length } })
 // @ts-expect-error scheduled and ready go together
 Hello.defer({ name: "" }, { unique: { key: "a", while: ["ready"] } })
+
+// ---- whom a record is for is made of the payload, too
+Task.make("Sync", { payload: { user: Schema.String }, key: ({ user }) => user })
+// @ts-expect-error of what it has
+Task.make("Sync", { payload: { user: Schema.String }, key: ({ name }) => name })
+// @ts-expect-error and is a text
+Task.make("Sync", { payload: { size: Schema.Int }, key: ({ size }) => size })
+Hello.defer({ name: "" }, { key: "a" })
+Hello.defer({ name: "" }, { key: false })
+// @ts-expect-error there is no key of all
+Hello.defer({ name: "" }, { key: true })
+
+// ---- the latest of a key
+const Save = Task.make("Save", {
+  payload: { doc: Schema.String, size: Schema.Int },
+  latest: {
+    key: ({ doc }) => doc,
+    debounce: { within: "5 seconds", maxWait: "1 minute" },
+    merge: (waiting, given) => ({ ...given, size: waiting.size + given.size }),
+  },
+})
+const both = { key: () => "a", debounce: { within: 1 }, throttle: { within: 1 } }
+// @ts-expect-error of what its payload has
+Task.make("Save", { payload: { doc: Schema.String }, latest: { key: ({ name }) => name } })
+// @ts-expect-error a pause and a distance exclude each other
+Task.make("Save", { latest: both })
+// @ts-expect-error the latest and the first exclude each other
+Task.make("Save", { unique: { key: () => "a" }, latest: { key: () => "a" } })
+// @ts-expect-error what is merged is a payload
+Task.make("Save", { payload: { doc: Schema.String }, latest: { key: ({ doc }) => doc, merge: () => ({ name: "" }) } })
+declare const Dictionary: Schema.Codec<string, string, Mailbox>
+Task.make("Save", { payload: { word: Dictionary }, latest: { key: ({ word }) => word } })
+Task.make("Save", {
+  payload: { word: Dictionary },
+  // @ts-expect-error whoever defers has not what reading the waiting one needs
+  latest: { key: ({ word }) => word, merge: (waiting: { readonly word: string }) => waiting },
+})
+Save.defer({ doc: "", size: 1 }, { latest: { key: "b", throttle: { within: "1 minute" } } })
+Save.defer({ doc: "", size: 1 }, { latest: false, unique: { key: "a" } })
+// @ts-expect-error a pause and a distance exclude each other here, too
+Save.defer({ doc: "", size: 1 }, { latest: { debounce: { within: 1 }, throttle: { within: 1 } } })
+// @ts-expect-error and the latest and the first
+Save.defer({ doc: "", size: 1 }, { latest: { key: "b" }, unique: { key: "a" } })
 
 // ---- a deferral that must be in a transaction says what it may fail with
 export const inTransaction: Effect.Effect<unknown, Errors | NotInTransaction, TaskQueue> = Hello.defer(

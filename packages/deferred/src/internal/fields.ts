@@ -1,5 +1,5 @@
 /**
- * Reading what a person wrote: plain data into checked values, field by field, with a sentence about what is wrong.
+ * Reading what a person wrote: plain data into checked values, field by field, with a sentence about what is wrong; and back.
  */
 import * as Result from "effect/Result"
 import { nearest } from "./nearest.ts"
@@ -48,6 +48,16 @@ export const listOf =
       ? Result.all(value.map((each, index) => read(each, [...path, index])))
       : wrong(path, `must be a list, and is ${show(value)}`)
 
+/** YAML takes `name: 7` for a number. */
+export const asText = (value: unknown): unknown =>
+  Number.isSafeInteger(value) && Number(value) >= 0 ? String(value) : value
+
+/** A set of fields whose names are the application's own. */
+export const anyFields: Read<Readonly<Record<string, unknown>>> = (value, path) =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? Result.succeed(value as Readonly<Record<string, unknown>>)
+    : wrong(path, `must be a set of fields, and is ${show(value)}`)
+
 type Readers = Readonly<Record<string, Read<unknown>>>
 
 type Fields<R extends Readers> = {
@@ -62,11 +72,8 @@ export const fields =
   <R extends Readers>(readers: R, elsewhere: Readonly<Record<string, string>> = {}): Read<Fields<R>> =>
   (value, path) =>
     Result.gen(function* () {
-      if (typeof value !== "object" || value === null || Array.isArray(value)) {
-        return yield* wrong(path, `must be a set of fields, and is ${show(value)}`)
-      }
       const found: Record<string, unknown> = Object.fromEntries(Object.keys(readers).map((name) => [name, undefined]))
-      for (const [name, given] of Object.entries(value)) {
+      for (const [name, given] of Object.entries(yield* anyFields(value, path))) {
         const read = Object.hasOwn(readers, name) ? readers[name] : undefined
         if (read === undefined)
           return yield* wrong([...path, name], unknownField(name, Object.keys(readers), elsewhere))
@@ -92,3 +99,7 @@ export const show = (value: unknown): string => {
   if (value === null || value === undefined) return "empty"
   return typeof value === "object" || typeof value === "function" ? "a set of fields" : String(value)
 }
+
+/** For writing: without the fields that say nothing. */
+export const compact = (fields: Readonly<Record<string, unknown>>): object =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))

@@ -4,16 +4,19 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import type { ApplyOptions, Change, Queue, QueueConfig } from "../QueueConfig.ts"
+import type { KeyOverride } from "../KeyLimits.ts"
+import type { ApplyOptions, Change, Key, Queue, QueueConfig } from "../QueueConfig.ts"
 import { type QueueDefault, QueueDefaults } from "../QueueDefaults.ts"
 import type { QueueLimits } from "../QueueLimits.ts"
 import { TaskQueue } from "../TaskQueue.ts"
 import { LiveDefaults } from "./liveDefaults.ts"
+import { overrideOf } from "./queueKeys.ts"
 
 export const applyConfig = Effect.fnUntraced(function* (config: QueueConfig, options: ApplyOptions) {
   const changes: Array<Change> = []
   for (const queue of config.queues) {
     changes.push(...(yield* configure(queue.name, limitsOf(queue, config.resumePausedQueues))))
+    for (const key of queue.keys) changes.push(...(yield* override(queue.name, key)))
   }
   if (options.unlisted === "pause") {
     for (const queue of yield* unlisted(config, options.previous)) {
@@ -36,6 +39,27 @@ export const configure = Effect.fnUntraced(function* (queue: string, wanted: Par
   return changes
 })
 
+/** Gives a key what is said of it alone, unless it has just that. */
+const override = Effect.fnUntraced(function* (queue: string, { name: key, ...said }: Key) {
+  const taskQueue = yield* TaskQueue
+  const after = overrideOf(said)
+  const has = yield* taskQueue.keyStatistics({ queue, key, now: yield* Clock.currentTimeMillis })
+  const before = overrideOf(has.override)
+  if (Equal.equals(before, after)) return []
+  yield* setOverride(queue, key, after)
+  return [{ queue, field: "keys", key, before, after } satisfies Change]
+})
+
+export const setOverride = Effect.fnUntraced(function* (queue: string, key: string, override: KeyOverride) {
+  const taskQueue = yield* TaskQueue
+  yield* taskQueue.configureKey({ queue, key, override, now: yield* Clock.currentTimeMillis })
+})
+
+export const pauseQueue = Effect.fnUntraced(function* (queue: string, key: string | undefined, until: number) {
+  const taskQueue = yield* TaskQueue
+  yield* taskQueue.pauseUntil({ queue, key, until, now: yield* Clock.currentTimeMillis })
+})
+
 /** What a configuration does not say of limits is lifted; what it does not say of pausing is left to who paused. */
 const limitsOf = (queue: Queue, resume: boolean): Partial<QueueLimits> => {
   const paused = queue.paused ?? (resume ? false : undefined)
@@ -44,6 +68,7 @@ const limitsOf = (queue: Queue, resume: boolean): Partial<QueueLimits> => {
     burst: queue.burst,
     maxConcurrent: queue.maxConcurrent,
     ageing: queue.ageing,
+    byKey: queue.byKey,
     ...(paused === undefined ? {} : { paused }),
   }
 }

@@ -4,11 +4,25 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import type { Queue, QueueOptions } from "../QueueConfig.ts"
+import type { KeyOverride } from "../KeyLimits.ts"
+import type { Key, Queue } from "../QueueConfig.ts"
 import { unlimited } from "../QueueLimits.ts"
+import type { KeyOptions, QueueOptions } from "../QueueOptions.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import { expecting, fields, numberFrom, type Problem, type Read, truth, wholeFrom, wrong } from "./fields.ts"
+import {
+  anyFields,
+  expecting,
+  fields,
+  numberFrom,
+  type Path,
+  type Problem,
+  type Read,
+  truth,
+  wholeFrom,
+  wrong,
+} from "./fields.ts"
 import { queueName, target } from "./queueFile.ts"
+import { keyLimitsOf, keyName, orUnlimited, overrideOf, weight } from "./queueKeys.ts"
 import { perSecond, rate as rateText } from "./queueUnits.ts"
 
 const rateFields = fields({ perSecond: numberFrom(0) })
@@ -30,15 +44,39 @@ const retry: Read<RetryPolicy.RetryPolicyData> = (value, path) => {
   return problem === undefined ? Result.succeed(value) : wrong([...path, problem.field], problem.reason)
 }
 
-const queueFields = fields({
-  rate,
-  burst: numberFrom(1),
-  maxConcurrent: wholeFrom(1),
-  paused: truth,
-  ageing: duration,
-  retry,
-  target,
-})
+const byKeyFields = fields(
+  { maxConcurrent: wholeFrom(1), rate, burst: numberFrom(1), ordered: truth },
+  { weight: "in keys, to single keys" },
+)
+
+const keyFields = fields(
+  { maxConcurrent: orUnlimited(wholeFrom(1)), rate: orUnlimited(rate), burst: numberFrom(1), weight },
+  { ordered: "in byKey: all keys of a queue, or none" },
+)
+
+const queueFields = fields(
+  {
+    rate,
+    burst: numberFrom(1),
+    maxConcurrent: wholeFrom(1),
+    paused: truth,
+    ageing: duration,
+    byKey: byKeyFields,
+    keys: anyFields,
+    retry,
+    target,
+  },
+  { ordered: "in byKey", weight: "in keys, to single keys" },
+)
+
+/** A key, where a program names one. */
+export const readKey: Read<string> = keyName
+
+export const readKeyOptions = (name: string, options: KeyOptions, path: Path): Result.Result<KeyOverride, Problem> =>
+  Result.gen(function* () {
+    yield* keyName(name, path)
+    return overrideOf(yield* keyFields(options, path))
+  })
 
 export const readOptions = (
   queues: Readonly<Record<string, QueueOptions>>,
@@ -47,8 +85,22 @@ export const readOptions = (
     Object.entries(queues).map(([name, options]) =>
       Result.gen(function* () {
         yield* queueName(name, [name, "name"])
-        const given = yield* queueFields(options, [name])
-        const queue: Queue = { ...given, name, burst: given.burst ?? unlimited.burst, mode: "push", acl: [] }
+        const { byKey, keys, ...given } = yield* queueFields(options, [name])
+        const named = Object.entries(keys ?? {}).map(([key, each]) =>
+          Result.map(
+            readKeyOptions(key, each as KeyOptions, [name, "keys", key]),
+            (said): Key => ({ name: key, ...said }),
+          ),
+        )
+        const queue: Queue = {
+          ...given,
+          name,
+          burst: given.burst ?? unlimited.burst,
+          byKey: keyLimitsOf(byKey),
+          keys: yield* Result.all(named),
+          mode: "push",
+          acl: [],
+        }
         return queue
       }),
     ),

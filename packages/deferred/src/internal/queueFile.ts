@@ -7,6 +7,8 @@ import type { Queue, QueueConfig } from "../QueueConfig.ts"
 import { unlimited } from "../QueueLimits.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import {
+  asText,
+  compact,
   expecting,
   fields,
   listOf,
@@ -20,12 +22,10 @@ import {
   wholeFrom,
   wrong,
 } from "./fields.ts"
-import { ageLimit, bytes, millisToSeconds, rate, secondsToMillis, time } from "./queueUnits.ts"
+import { keyLimitsOf, readByKey, readKeys, writeByKey, writeKeys } from "./queueKeys.ts"
+import { ageLimit, bytes, millisToSeconds, rate, secondsToMillis, time, writeRate } from "./queueUnits.ts"
 
 export type Contents = Pick<QueueConfig, "queues" | "resumePausedQueues" | "application" | "totalStorageLimit">
-
-/** YAML takes `name: 7` for a number. */
-const asText = (value: unknown): unknown => (Number.isSafeInteger(value) && Number(value) >= 0 ? String(value) : value)
 
 export const queueName: Read<string> = expecting(`a name of ${queuePattern.source}`, (value) => {
   const name = asText(value)
@@ -77,7 +77,11 @@ const readRetry: Read<RetryPolicy.AppEngine> = (value, path) =>
     return policy
   })
 
-const inRetry = Object.fromEntries(Object.keys(retryFields).map((field) => [field, "in retry_parameters"]))
+const elsewhere = {
+  ...Object.fromEntries(Object.keys(retryFields).map((field) => [field, "in retry_parameters"])),
+  ordered: "in by_key",
+  weight: "in an item of keys",
+}
 
 const queueFields = fields(
   {
@@ -91,9 +95,11 @@ const queueFields = fields(
     target,
     paused: truth,
     ageing: time,
+    by_key: readByKey,
+    keys: readKeys,
     acl: listOf(fields({ user_email: text, writer_email: text })),
   },
-  inRetry,
+  elsewhere,
 )
 
 /** What a worker's pace is set by, which nobody sets for those who lease records themselves (Q135). */
@@ -121,6 +127,8 @@ const readQueue: Read<Queue> = (value, path) =>
       maxConcurrent: given.max_concurrent_requests,
       paused: given.paused,
       ageing: given.ageing,
+      byKey: given.by_key ?? keyLimitsOf(undefined),
+      keys: given.keys ?? [],
       retry: given.retry_parameters,
       target: given.target,
       mode,
@@ -192,13 +200,15 @@ const writeQueue = (queue: Queue, path: Path) =>
     return compact({
       name: queue.name,
       mode: queue.mode === "push" ? undefined : queue.mode,
-      rate: queue.rate === undefined ? undefined : queue.rate === 0 ? 0 : `${queue.rate}/s`,
+      rate: writeRate(queue.rate),
       bucket_size: queue.burst === unlimited.burst ? undefined : queue.burst,
       max_concurrent_requests: queue.maxConcurrent,
       retry_parameters: retry === undefined ? undefined : yield* writeRetry(retry, [...path, "retry_parameters"]),
       target: queue.target,
       paused: queue.paused,
       ageing: ageing === undefined ? undefined : `${yield* inSeconds(ageing, [...path, "ageing"])}s`,
+      by_key: writeByKey(queue.byKey),
+      keys: writeKeys(queue.keys),
       acl:
         acl.length === 0
           ? undefined
@@ -217,6 +227,3 @@ export const writeFile = (contents: Contents): Result.Result<object, Problem> =>
       queue: yield* Result.all(contents.queues.map((queue, index) => writeQueue(queue, ["queue", index]))),
     })
   })
-
-const compact = (fields: Readonly<Record<string, unknown>>): object =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))

@@ -34,6 +34,12 @@ export const rate: Read<number> = expecting(
   perSecond,
 )
 
+/** Starts per second, as they are read back. */
+export const writeRate = (perSecond: number | undefined): string | 0 | undefined => {
+  if (perSecond === undefined || perSecond === 0) return perSecond
+  return perSecond === Number.POSITIVE_INFINITY ? "unlimited" : `${perSecond}/s`
+}
+
 const seconds = (value: unknown): number | undefined => {
   const match = typeof value === "string" ? timePattern.exec(value) : null
   return match === null ? undefined : finite(exact(Number(match[1]) * unitOf(match[2])))

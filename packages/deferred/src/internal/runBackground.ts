@@ -26,7 +26,7 @@ import { claimed } from "./claimed.ts"
 import { progressIn } from "./notes.ts"
 import { endOfDead } from "./taskRef.ts"
 import { settlementOf } from "./worker/attempt.ts"
-import { AttemptContext } from "./worker/attemptContext.ts"
+import { AttemptContext, type Speaking } from "./worker/attemptContext.ts"
 
 const nextId = makeGenerator()
 
@@ -111,11 +111,11 @@ class Run {
           yield* Clock.currentTimeMillis,
         )
         const record = { ...first, progress: run.page }
-        const slot: { readonly record: typeof record; progress?: string; readonly progressed: () => void } = {
+        const slot: Speaking = {
           record,
           progressed: () => {
-            run.progress = slot.progress
-            run.page = slot.progress
+            run.progress = slot.page?.text
+            run.page = run.progress
             run.tell()
           },
         }

@@ -10,6 +10,7 @@ import * as Random from "effect/Random"
 import type * as Task from "../Task.ts"
 import type { Handler, TaskHandler } from "../TaskHandler.ts"
 import { makeGenerator } from "../TaskId.ts"
+import { heldNotes } from "./keptNotes.ts"
 import { Page } from "./notes.ts"
 
 const nextId = makeGenerator()
@@ -37,8 +38,9 @@ export const runInline = Effect.fnUntraced(function* <Name extends string>(
     headers: {},
     deadline: Option.none(),
     previousFailure: Option.none(),
+    members: Option.none(),
     extend: () => Effect.succeed(true),
     progress: () => Effect.void,
-    notes: new Page(undefined).notesOf(() => Effect.void),
+    notes: heldNotes(new Page(undefined), () => undefined),
   })
 })

@@ -124,14 +124,14 @@ const store = (codec: Codec, text: string, place: Parameters<Codec["encode"]>[1]
   })
 
 /**
- * A record that is deferred with a name may be stored under another id than its own (that of the record it replaces), so
- * its payload is bound to the name.
+ * A record that is deferred with a name, or as the latest of its key, may be stored under another id than its own (that of
+ * the record it replaces), so its payload is bound to the name or the key.
  */
 const payloadPlace = ({ headers, id, name, queue, task, version }: PayloadOf) => ({
   part: "payload" as const,
   task: task ?? "",
   version,
-  owner: name === undefined ? (keptName(headers) ?? `id ${id ?? "not known"}`) : `name ${queue ?? "not known"}/${name}`,
+  owner: keptName(headers) ?? (name === undefined ? `id ${id ?? "not known"}` : `name ${queue ?? "not known"}/${name}`),
 })
 
 const keptName = (headers: PayloadOf["headers"]): string | undefined => {

@@ -7,9 +7,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
+import { PayloadTooLarge } from "../DeferOptions.ts"
 import type * as Task from "../Task.ts"
 import { type Ending, InvalidLease, type LeasedTask, LeaseExpired } from "../TaskLease.ts"
-import type { ClaimedRecord, Settlement, TaskQueue } from "../TaskQueue.ts"
+import { type ClaimedRecord, type Settlement, type TaskQueue, TaskQueueError } from "../TaskQueue.ts"
+import { successOf } from "./handOver.ts"
 import { toMillis } from "./millis.ts"
 import { storeResult } from "./storedText.ts"
 import { type Settling, settlementOf } from "./worker/attempt.ts"
@@ -89,9 +91,14 @@ export const makeLease = (
       return { until, cancelRequested: outcome === "CancelRequested" }
     }),
     succeed: Effect.fnUntraced(function* (value) {
-      // Nobody can read a result that is not kept: it is not worth encoding.
-      const result = keep === 0 ? undefined : yield* storedExit(Exit.succeed(value))
-      yield* settle({ ...held, _tag: "Succeed", result })
+      const success = successOf(record, keep, () => storedExit(Exit.succeed(value)), queue)
+      const ends = yield* Effect.catchIf(
+        success,
+        (error) => error instanceof PayloadTooLarge,
+        ({ message }) =>
+          Effect.fail(new TaskQueueError({ operation: "settle", message, isRetryable: false, reason: "TooLarge" })),
+      )
+      yield* settle({ ...held, _tag: "Succeed", ...ends })
     }),
     fail: Effect.fnUntraced(function* (error) {
       const settlement = yield* settlementOfFailure(queue, task, record, error)

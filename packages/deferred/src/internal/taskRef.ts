@@ -56,9 +56,14 @@ class Ref implements TaskRef<unknown, unknown, unknown> {
     return Effect.clockWith((clock) =>
       Effect.flatMap(this.record, (record) => {
         const now = clock.currentTimeMillisUnsafe()
-        const { queue } = record
-        const { limits, statistics, workers } = this.queue
-        const known = { limits: limits({ queue }), statistics: statistics({ queue, now }), workers: workers({ now }) }
+        const { key, queue } = record
+        const { keyStatistics, limits, statistics, workers } = this.queue
+        const known = {
+          limits: limits({ queue }),
+          statistics: statistics({ queue, now }),
+          keyStatistics: key === undefined ? Effect.undefined : keyStatistics({ queue, key, now }),
+          workers: workers({ now }),
+        }
         return Effect.map(Effect.all(known), (known) => explain({ ...known, record, now }))
       }),
     )
@@ -109,7 +114,7 @@ export const makeRef = (
 ): TaskRef<unknown, unknown, unknown> & { readonly outcome: Outcome } => new Ref(queue, task, id, outcome)
 
 /** The typed exit of a record that has ended. */
-const exitOf = (
+export const exitOf = (
   { codec }: TaskQueue["Service"],
   task: Task.Any,
   record: TaskRecord,

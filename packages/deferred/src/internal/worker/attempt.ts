@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
+import { PayloadTooLarge } from "../../DeferOptions.ts"
 import * as Outcome from "../../Outcome.ts"
 import type { PayloadCodec } from "../../PayloadCodec.ts"
 import { QueueDefaults } from "../../QueueDefaults.ts"
@@ -22,6 +23,8 @@ import type { TaskHandler } from "../../TaskHandler.ts"
 import type { ClaimedRecord, Settlement, TaskQueue } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
 import { successAtOnce } from "../atOnce.ts"
+import { isLink, permanent, successOf } from "../handOver.ts"
+import type { Page } from "../notes.ts"
 import { loadPayload } from "../payloads.ts"
 import { withoutInterrupts } from "../taskCodec.ts"
 import { AttemptContext, type Speaking } from "./attemptContext.ts"
@@ -72,8 +75,9 @@ export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber
   const caller = record.headers.traceparent
   const observed = known.traced || caller !== undefined ? traced(committed, record, caller) : committed
   const program = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => {
-    const settlement = settlementOf(slot, exit)
-    return slot.progress === undefined ? settlement : Effect.map(settlement, (each) => withProgress(slot, each))
+    const settlement = settlementOf(slot, exit, queue)
+    const { page } = slot
+    return page === undefined ? settlement : Effect.map(settlement, (each) => withProgress(page, each))
   })
   const annotations = { task: record.task, taskId: record.id, attempt: record.attempt }
   const services = Context.add(
@@ -96,54 +100,66 @@ const loaded = (
     ),
   )
 
-const withProgress = ({ progress }: Slot, settlement: Settlement | undefined): Settlement | undefined =>
-  progress === undefined || settlement === undefined ? settlement : { ...settlement, progress }
+const withProgress = (page: Page, settlement: Settlement | undefined): Settlement | undefined => {
+  if (!page.isUnsaid || settlement === undefined) return settlement
+  // Nobody needs the notes of what has ended; of others they must not be taken back by a page that does not know them.
+  const goesOn = settlement._tag === "Retry" || settlement._tag === "Snooze" || settlement._tag === "Release"
+  return goesOn && page.isDoubtful ? settlement : { ...settlement, progress: page.text }
+}
 
-/** What came of an attempt, with the encoded success where it is kept. A success that does not encode is none. */
+/**
+ * What came of an attempt, with the encoded success where it is kept or handed over. A success that does not encode is none.
+ * Without a `queue` it is settled elsewhere.
+ */
 export const judge = Effect.fnUntraced(function* (
   { known, record, stop }: Settling,
   exit: Exit.Exit<unknown, unknown>,
+  queue?: TaskQueue["Service"],
 ) {
   const { keep, rules } = known.task.settings
   const outcome = Outcome.fromExit(exit, { stop, rules })
-  if (outcome._tag !== "Succeeded") return { outcome, ended: exit, result: undefined }
-  // Nobody can read a result that is not kept: it is not worth encoding.
-  const encoded = yield* Effect.exit(
-    keep === 0 ? Effect.undefined : known.handler.encodeExit(exit, record, known.codec),
-  )
-  if (Exit.isSuccess(encoded)) return { outcome, ended: exit, result: encoded.value }
+  if (outcome._tag !== "Succeeded") return { outcome, ended: exit, result: undefined, handOver: undefined }
+  const encode = () => known.handler.encodeExit(exit, record, known.codec)
+  const encoded = yield* Effect.exit(successOf(record, keep, encode, queue))
+  if (Exit.isSuccess(encoded)) return { outcome, ended: exit, ...encoded.value }
   // The handler gave something that its own schema does not know: a defect of the handler.
-  const ended = Exit.die(Cause.squash(encoded.cause))
-  return { outcome: Outcome.fromExit(ended, { stop: undefined, rules }), ended, result: undefined }
+  const error = Cause.squash(encoded.cause)
+  const ended = error instanceof PayloadTooLarge ? Exit.fail(permanent(error)) : Exit.die(error)
+  const instead = Outcome.fromExit(ended, { stop: undefined, rules })
+  return { outcome: instead, ended, result: undefined, handOver: undefined }
 })
 
 /** The settlement of an attempt that ended so; `undefined` when nothing may be written. */
 export const settlementOf = (
   slot: Settling,
   exit: Exit.Exit<unknown, unknown>,
+  queue?: TaskQueue["Service"],
 ): Effect.Effect<Settlement | undefined> => {
-  if (exit._tag === "Failure" || slot.stop !== undefined || slot.known.task.settings.keep === 0) {
-    return settlementOfAny(slot, exit)
-  }
+  const isPlain = exit._tag === "Success" && slot.stop === undefined && slot.known.task.settings.keep !== 0
+  if (!isPlain || isLink(slot.record)) return settlementOfAny(slot, exit, queue)
   // By far the most frequent way, and the shortest.
   const { id, token } = slot.record
   const encoded = slot.known.handler.encodeExit(exit, slot.record, slot.known.codec)
   const succeed = (result: string) => Effect.as(logSuccess, { id, token, _tag: "Succeed" as const, result })
   const known = successAtOnce(encoded)
   if (known !== undefined) return succeed(known.value)
-  return Effect.matchCauseEffect(encoded, { onSuccess: succeed, onFailure: () => settlementOfAny(slot, exit) })
+  return Effect.matchCauseEffect(encoded, { onSuccess: succeed, onFailure: () => settlementOfAny(slot, exit, queue) })
 }
 
 const logSuccess = Effect.logDebug("task succeeded")
 
-const settlementOfAny = Effect.fnUntraced(function* (slot: Settling, exit: Exit.Exit<unknown, unknown>) {
+const settlementOfAny = Effect.fnUntraced(function* (
+  slot: Settling,
+  exit: Exit.Exit<unknown, unknown>,
+  queue: TaskQueue["Service"] | undefined,
+) {
   const { record } = slot
   const lease = { id: record.id, token: record.token }
-  const { ended, outcome, result } = yield* judge(slot, exit)
+  const { ended, handOver, outcome, result } = yield* judge(slot, exit, queue)
   switch (outcome._tag) {
     case "Succeeded":
       yield* logSuccess
-      return { ...lease, _tag: "Succeed", result } satisfies Settlement
+      return { ...lease, _tag: "Succeed", result, handOver } satisfies Settlement
     case "Abandoned":
       yield* Effect.logWarning("the lease was lost, the attempt was interrupted; another worker owns the record")
       return undefined
@@ -155,8 +171,9 @@ const settlementOfAny = Effect.fnUntraced(function* (slot: Settling, exit: Exit.
       return { ...lease, _tag: "Cancel" } satisfies Settlement
     case "Snoozed": {
       const eta = Outcome.snoozedUntil(outcome.snooze, yield* Clock.currentTimeMillis)
-      yield* Effect.logDebug("snoozed")
-      return { ...lease, _tag: "Snooze", eta } satisfies Settlement
+      const pause = Outcome.pauseOf(outcome.snooze)
+      yield* sayOfPause(record, eta, pause)
+      return { ...lease, _tag: "Snooze", eta, ...(pause !== undefined && { pause }) } satisfies Settlement
     }
     case "Dead": {
       yield* Effect.logError(`task is dead: ${outcome.reason}`, causeOf(ended))
@@ -186,6 +203,13 @@ const settlementOfAny = Effect.fnUntraced(function* (slot: Settling, exit: Exit.
     }
   }
 })
+
+/** A pause concerns others too, and who wonders why nothing runs finds it in the log. */
+const sayOfPause = ({ key, queue }: ClaimedRecord, eta: number, pause: "key" | "queue" | undefined) => {
+  if (pause === undefined) return Effect.logDebug("snoozed")
+  const what = pause === "key" && key !== undefined ? `key ${key} of queue ${queue}` : `queue ${queue}`
+  return Effect.logInfo(`throttled until ${new Date(eta).toISOString()}: ${what}`)
+}
 
 const bury = Effect.fnUntraced(function* (
   slot: Settling,

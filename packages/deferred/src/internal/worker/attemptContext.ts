@@ -9,6 +9,8 @@ import type { Stop } from "../../Outcome.ts"
 import type { TaskContext } from "../../TaskContext.ts"
 import { type ClaimedRecord, type TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
 import type { AttemptFailure } from "../../TaskRecord.ts"
+import { summaryOf } from "../groups.ts"
+import { heldNotes, type Keeping, keptNotes } from "../keptNotes.ts"
 import { Page } from "../notes.ts"
 import { readNote, storeNote } from "../storedText.ts"
 
@@ -17,8 +19,8 @@ type Attempt = TaskContext["Service"]
 /** What a handler's progress is written to. */
 export interface Speaking {
   readonly record: ClaimedRecord
-  /** What the handler said last and nobody has noted yet. */
-  progress?: string | undefined
+  /** What it wrote, once it did. */
+  page?: Page | undefined
   /** Called when it said something. */
   readonly progressed?: (() => void) | undefined
 }
@@ -29,7 +31,8 @@ interface Stoppable {
 }
 
 /** What an attempt can ask of the queue; one that no queue gave out keeps its notes to itself. */
-type Queue = Pick<TaskQueue["Service"], "extend"> & Partial<Pick<TaskQueue["Service"], "progress" | "codec">>
+type Queue = Pick<TaskQueue["Service"], "extend"> &
+  Partial<Pick<TaskQueue["Service"], "name" | "progress" | "get" | "transaction" | "inTransaction" | "codec">>
 
 /**
  * A call that is not answered at all (a connection that was cut without a word) must not hold a handler up for ever: the
@@ -54,7 +57,7 @@ export class AttemptContext implements Attempt {
   private readonly slot: Speaking & Stoppable
   private readonly record: ClaimedRecord
 
-  private opened: Page | undefined
+  private opened: Attempt["notes"] | undefined
 
   constructor(taskQueue: Queue, slot: Speaking & Stoppable) {
     this.taskQueue = taskQueue
@@ -100,6 +103,9 @@ export class AttemptContext implements Attempt {
     const { failure } = this.record
     return failure === undefined ? Option.none() : Option.some(JSON.parse(failure) as AttemptFailure)
   }
+  get members() {
+    return Option.fromUndefinedOr(summaryOf(this.record))
+  }
   get extend(): Attempt["extend"] {
     const { record, taskQueue } = this
     return (duration) =>
@@ -117,41 +123,68 @@ export class AttemptContext implements Attempt {
       })
   }
   get progress(): Attempt["progress"] {
-    return (progress) => Effect.sync(() => this.speak(this.page.say(progress)))
+    return (progress) =>
+      Effect.sync(() => {
+        this.page.say(progress)
+        this.slot.progressed?.()
+      })
   }
   get notes(): Attempt["notes"] {
+    this.opened ??= this.open()
+    return this.opened
+  }
+
+  private open(): Attempt["notes"] {
     const { record } = this
     const { codec } = this.taskQueue
-    const kept = this.page.notesOf((text) => this.write(text))
+    const keeping = this.keeping()
+    const kept =
+      keeping === undefined ? heldNotes(this.page, () => this.slot.progressed?.()) : keptNotes(this.page, keeping)
     return {
       ...kept,
       get: (key) => Effect.flatMap(kept.get(key), (found) => readNote(codec, key, found, record)),
       set: (key, value) => Effect.flatMap(storeNote(codec, key, value, record), (stored) => kept.set(key, stored)),
+      once: (key, effect) =>
+        kept.once(
+          key,
+          Effect.flatMap(effect, ({ note, value }) =>
+            note === undefined
+              ? Effect.succeed({ value })
+              : Effect.map(storeNote(codec, key, note.json, record), (json) => ({ value, note: { json } })),
+          ),
+        ),
     }
   }
-
   private get page(): Page {
-    this.opened ??= new Page(this.record.progress)
-    return this.opened
+    this.slot.page ??= new Page(this.record.progress)
+    return this.slot.page
   }
-  private speak(text: string): void {
-    this.slot.progress = text
-    this.slot.progressed?.()
-  }
-  private write(progress: string): Effect.Effect<void, TaskQueueError> {
+  private keeping(): Keeping | undefined {
     const { record, slot, taskQueue } = this
-    const note = taskQueue.progress
-    if (note === undefined) return Effect.sync(() => this.speak(progress))
-    // The text has all of the progress: what waits to be noted is in it.
-    slot.progress = undefined
-    return Effect.clockWith((clock) => {
-      const updates = [{ id: record.id, token: record.token, progress }]
-      const noted = withinLease(record, "progress", note({ updates, now: clock.currentTimeMillisUnsafe() }))
-      return Effect.flatMap(noted, ([outcome]) => {
-        if (outcome === "Recorded") return Effect.void
-        slot.stop ??= "leaseLost"
-        return Effect.interrupt
-      })
-    })
+    const { get, inTransaction, name = "", progress: note, transaction } = taskQueue
+    if (note === undefined || get === undefined) return undefined
+    return {
+      name,
+      transaction,
+      inTransaction,
+      progressed: () => slot.progressed?.(),
+      told: Effect.suspend(() => withinLease(record, "progress", slot.page?.telling?.await ?? Effect.void)),
+      read: Effect.clockWith((clock) =>
+        Effect.map(
+          withinLease(record, "get", get({ ids: [record.id], now: clock.currentTimeMillisUnsafe() })),
+          ([found]) => found?.progress,
+        ),
+      ),
+      write: (progress) =>
+        Effect.clockWith((clock) => {
+          const updates = [{ id: record.id, token: record.token, progress }]
+          const noted = withinLease(record, "progress", note({ updates, now: clock.currentTimeMillisUnsafe() }))
+          return Effect.flatMap(noted, ([outcome]) => {
+            if (outcome === "Recorded") return Effect.void
+            slot.stop ??= "leaseLost"
+            return Effect.interrupt
+          })
+        }),
+    }
   }
 }

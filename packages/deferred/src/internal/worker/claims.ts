@@ -111,7 +111,8 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
         if (limit > 0) queues.push({ name: lane.queue, limit })
       }
       if (queues.length > 0) yield* claim(queues)
-      else if (next < Number.POSITIVE_INFINITY) yield* Effect.timeoutOption(woken.await, next - now)
+      // Whole milliseconds: a clock that stands at a fraction of one would be a hair before `next` for ever.
+      else if (next < Number.POSITIVE_INFINITY) yield* Effect.timeoutOption(woken.await, Math.ceil(next - now))
       else yield* woken.await
       // An open latch resumes who waits at once, on the stack of who opened it: the rest of that turn comes first.
       yield* Effect.yieldNow

@@ -4,12 +4,17 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Semaphore from "effect/Semaphore"
+import { PayloadTooLarge } from "../../DeferOptions.ts"
 import type { Stop } from "../../Outcome.ts"
 import type { PayloadCodec } from "../../PayloadCodec.ts"
 import type * as Task from "../../Task.ts"
 import { Snooze } from "../../TaskFailure.ts"
 import type { TaskHandler } from "../../TaskHandler.ts"
 import { type ClaimedRecord, type TaskQueue, TaskQueueError } from "../../TaskQueue.ts"
+import { permanent, successOf } from "../handOver.ts"
+import { Joined } from "../keptNotes.ts"
+import type { Page } from "../notes.ts"
 
 /** An attempt that may commit by itself. */
 export interface Committing {
@@ -19,7 +24,7 @@ export interface Committing {
     readonly handler: Pick<TaskHandler, "encodeExit">
     readonly codec: PayloadCodec | undefined
   }
-  progress?: string | undefined
+  page?: Page | undefined
   stop: Stop | undefined
   /** Its success is written already. */
   committed?: boolean
@@ -44,14 +49,15 @@ export const committing = (
   if (known.task.settings.commit === "afterHandler" || transaction === undefined) return work
 
   const settle = Effect.fnUntraced(function* (value: unknown) {
-    const kept =
-      known.task.settings.keep === 0
-        ? Effect.undefined
-        : known.handler.encodeExit(Exit.succeed(value), record, known.codec)
-    // A success that its own schema does not know is a defect of the handler.
-    const result = yield* Effect.orDie(kept)
+    const encode = () => known.handler.encodeExit(Exit.succeed(value), record, known.codec)
+    const success = successOf(record, known.task.settings.keep, encode, queue)
+    const { handOver, result } = yield* Effect.catch(success, (error) =>
+      // A success that its own schema does not know is a defect of the handler.
+      error instanceof PayloadTooLarge ? Effect.fail(new Failed(permanent(error))) : Effect.die(error),
+    )
     const now = yield* Clock.currentTimeMillis
-    const settlement = { id: record.id, token: record.token, _tag: "Succeed", result, progress: slot.progress } as const
+    const progress = slot.page?.isUnsaid === true ? slot.page.text : undefined
+    const settlement = { id: record.id, token: record.token, _tag: "Succeed", result, handOver, progress } as const
     const [outcome] = yield* queue.settle({ settlements: [settlement], now })
     if (outcome !== "Settled") yield* Effect.fail(new LeaseLost())
     return value
@@ -62,10 +68,15 @@ export const committing = (
     Effect.result(work),
     (result): Ended => (result._tag === "Success" ? settle(result.success) : Effect.fail(new Failed(result.failure))),
   )
-  return transaction(tried).pipe(
+  return transaction(Effect.provideService(tried, Joined, Semaphore.makeUnsafe(1))).pipe(
     Effect.onExit((exit) =>
       Effect.sync(() => {
         if (Exit.isSuccess(exit)) slot.committed = true
+        else if (slot.page !== undefined) {
+          // Its notes are gone with the rest.
+          slot.page.turnBack(record.progress)
+          slot.page.isDoubtful = false
+        }
       }),
     ),
     Effect.catch((error): Effect.Effect<never, unknown> => {

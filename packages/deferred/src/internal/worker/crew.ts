@@ -96,10 +96,19 @@ export const makeCrew = Effect.fnUntraced(function* (
       const settlement = exit._tag === "Success" ? exit.value : undefined
       queue.events.ended(record, options.id, settlement, clock.currentTimeMillisUnsafe() - begun)
       if (settlement !== undefined && slot.committed !== true) settlements.push(settlement)
+      if (settlement?._tag === "Snooze" && settlement.pause !== undefined) giveBack(lane, record, settlement.pause)
       dispatch(lane)
       claims.wake()
       if (slots.size === 0) idle.openUnsafe()
     })
+  }
+  /** What was claimed ahead, and is for the same: after the pause has begun. Without a key it is the queue's. */
+  const giveBack = ({ buffer }: Lane, { key }: ClaimedRecord, of: "key" | "queue") => {
+    for (const each of buffer.splice(0)) {
+      if (of === "queue" || key === undefined || each.key === key)
+        settlements.push({ id: each.id, token: each.token, _tag: "Release" })
+      else buffer.push(each)
+    }
   }
   let stopping = false
   const dispatching = new Set<Lane>()

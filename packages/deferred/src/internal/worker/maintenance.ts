@@ -34,7 +34,7 @@ export const maintenance = Effect.fnUntraced(function* (
   })
   for (let turn = 1; true; turn++) {
     // Spread, so that workers that were started together do not prune together.
-    yield* Effect.sleep(every * (0.5 + (yield* Random.next)))
+    yield* Effect.sleep(Math.ceil(every * (0.5 + (yield* Random.next))))
     while ((yield* prune) >= batch) yield* Effect.yieldNow
     if (turn % sweepEvery !== 0) continue
     const swept = yield* answers.untilAnswered("sweep payloads", { withinMillis: every })(sweep(queue))

@@ -5,7 +5,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
-import type { TaskQueue } from "../../TaskQueue.ts"
+import type { ProgressUpdate, TaskQueue } from "../../TaskQueue.ts"
+import type { Page } from "../notes.ts"
 import type { Speaking } from "./attemptContext.ts"
 
 const every = "250 millis"
@@ -18,24 +19,32 @@ export const makeProgress = Effect.fnUntraced(function* (
   const some = yield* Latch.make(false)
 
   const note = Effect.fnUntraced(function* () {
-    const slots = [...spoken].filter((slot) => slot.progress !== undefined)
+    const told = Latch.makeUnsafe(false)
+    const pages: Array<Page> = []
+    const updates: Array<ProgressUpdate> = []
+    for (const { page, record } of spoken) {
+      if (page?.isReady !== true) continue
+      pages.push(page)
+      page.telling = told
+      // Taken, so that the settlement does not bring it once more.
+      updates.push({ id: record.id, token: record.token, progress: page.take() })
+    }
     spoken = new Set()
-    const updates = slots.map(({ progress, record }) => ({
-      id: record.id,
-      token: record.token,
-      progress: progress ?? "",
-    }))
-    // Taken, so that the settlement does not bring it once more.
-    for (const slot of slots) slot.progress = undefined
     if (updates.length === 0) return
     const now = yield* Clock.currentTimeMillis
-    yield* Effect.catch(queue.progress({ updates, now }), (error) => {
-      // The next word, or the settlement, brings it; who claims tells of a queue that fails.
-      slots.forEach((slot, index) => {
-        slot.progress ??= updates[index]?.progress
-      })
-      return Effect.logDebug(`progress was not noted: ${error.message}`)
-    })
+    yield* queue.progress({ updates, now }).pipe(
+      Effect.onExit(() =>
+        Effect.sync(() => {
+          for (const page of pages) page.telling = undefined
+          told.openUnsafe()
+        }),
+      ),
+      Effect.catch((error) => {
+        // The next word, or the settlement, brings it; who claims tells of a queue that fails.
+        for (const page of pages) page.isUnsaid = true
+        return Effect.logDebug(`progress was not noted: ${error.message}`)
+      }),
+    )
   })
 
   yield* Effect.gen(function* () {
