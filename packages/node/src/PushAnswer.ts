@@ -16,7 +16,7 @@ export const outcomeHeader = "x-outlive-outcome"
 /**
  * - `Succeeded`, `Dead`: the record has ended
  * - `Retry`: it failed, to be tried again by the sender's policy
- * - `Snoozed`: not now, the attempt does not count
+ * - `Snoozed`: not now, the attempt does not count; with `pause`, nothing else of its key or queue either (`Throttled`)
  * - `Released`: the receiver stopped before the attempt ended, which does not count
  * - `Refused`: the receiver had no room, or was stopping: the attempt never began
  *
@@ -38,6 +38,8 @@ export const Answer = Schema.Struct({
       "PayloadMissing",
     ] satisfies ReadonlyArray<DeadReason>),
   ),
+  /** Of `Snoozed`: what starts nothing before then either. */
+  pause: Schema.optionalKey(Schema.Literals(["key", "queue"])),
   /** How it failed, for people and for rules by error tag. */
   failure: Schema.optionalKey(
     Schema.Struct({
@@ -72,7 +74,7 @@ export interface Status {
  * | succeeded | 200 (D30) |
  * | `SingularTaskFailure`, or a tag mapped to `"quiet"` | 408 (D31) |
  * | failed otherwise, by an error, a defect or its timeout | 500 (D34), with `Retry-After` when the error says when |
- * | snoozed | 429 with `Retry-After` |
+ * | snoozed, throttled | 429 with `Retry-After` |
  * | a dead letter | 200 (D32, D33; and kept) |
  * | stopped by shutdown | 503 with `Retry-After` |
  * | cancelled, or abandoned because the sender hung up | 503 that nobody reads |

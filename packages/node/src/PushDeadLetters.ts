@@ -144,9 +144,9 @@ const keep = Effect.fnUntraced(function* (
   yield* queue.settle({ settlements: records.map(burial), now })
 })
 
-/** The name is taken in the queue of its own, and not in this one; a payload may be bound to it. */
-const deferredAs = ({ name, queue }: DeadLetter): Record<string, string> =>
-  name === undefined ? {} : { [deferredAsHeader]: `${queue}/${name}` }
+/** The name is taken in the queue of its own, and not in this one; a payload may be bound to it, or to what its headers say. */
+const deferredAs = ({ headers, name, queue }: DeadLetter): Record<string, string> =>
+  name === undefined || headers[deferredAsHeader] !== undefined ? {} : { [deferredAsHeader]: `${queue}/${name}` }
 
 /** Buries what this module stored, and gives back what somebody redrove meanwhile: that has a failure already. */
 const burial = (record: ClaimedRecord): Settlement => {

@@ -67,7 +67,7 @@ export type Refusal = InvalidPushTarget | Layer.Error<ReturnType<typeof Worker.l
  * | --- | --- |
  * | 2xx (Q109) | succeeded, with the result that a `PushHandler` gave |
  * | 200 of a `PushHandler` that says it is dead | a dead letter, with the reason and the error from there |
- * | `Snoozed`, `Released`, `Refused` of a `PushHandler` | comes again as it asks, the attempt is given back |
+ * | `Snoozed`, `Released`, `Refused` of a `PushHandler` | comes again as it asks, the attempt is given back; when its handler failed with `Throttled`, its key or queue is paused here until then |
  * | 408, 429, 503 | tried again by the policy, no sooner than `Retry-After` says |
  * | 3xx (Q110), all others | tried again by the policy |
  * | none within `deadline`, or no connection (Q112) | tried again by the policy |

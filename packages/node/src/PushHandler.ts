@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Instance from "@outlive/core/Instance"
+import * as Outcome from "@outlive/deferred/Outcome"
 import type * as Task from "@outlive/deferred/Task"
 import * as TaskAttempt from "@outlive/deferred/TaskAttempt"
 import type { TaskGroup } from "@outlive/deferred/TaskGroup"
@@ -184,10 +185,12 @@ export const make = Effect.fnUntraced(function* <
 const answer = (ended: TaskAttempt.Ended, now: number): HttpServerResponse.HttpServerResponse => {
   const { failure, outcome, progress, result } = ended
   const { retryAfter, status } = PushAnswer.statusOf(outcome, now)
+  const pause = outcome._tag === "Snoozed" ? Outcome.pauseOf(outcome.snooze) : undefined
   const body: PushAnswer.Answer = {
     outcome: outcome._tag === "Cancelled" || outcome._tag === "Abandoned" ? "Released" : outcome._tag,
     ...(result !== undefined && { result }),
     ...(outcome._tag === "Dead" && { reason: outcome.reason }),
+    ...(pause !== undefined && { pause }),
     ...(failure !== undefined && { failure: { kind: failure.kind, tag: failure.tag, message: failure.message } }),
     ...(progress !== undefined && { progress }),
   }

@@ -53,6 +53,7 @@ describe("DeferApi", () => {
         payload: { path: "cat.png", width: 200, at: "2026-01-01T00:00:00.000Z" },
         delay: 60_000,
         priority: 5,
+        key: "acme",
         headers: { tenant: "a" },
         expires: 90_000,
       })
@@ -60,6 +61,7 @@ describe("DeferApi", () => {
       const [record] = yield* records
       assert.deepStrictEqual(said.json, { id: record?.id, outcome: "Inserted" })
       assert.deepInclude(record, { task: "Resize", queue: "images", priority: 5, eta: 61_000, expiresAt: 91_000 })
+      assert.strictEqual(record?.key, "acme")
       assert.deepStrictEqual(record?.headers, { tenant: "a" })
       const payload = yield* Resize.payloadOf(record!)
       assert.deepStrictEqual(payload.at, new Date("2026-01-01T00:00:00.000Z"))
@@ -94,6 +96,8 @@ describe("DeferApi", () => {
     ["a property that nobody knows", { ...resize, dalay: 5 }, /dalay/],
     ["a name that is none", { ...resize, name: "a b" }, /name/],
     ["a queue that is none", { ...resize, queue: "a/b" }, /queue/],
+    ["a key that is none", { ...resize, key: "" }, /key/],
+    ["a key that is too long", { ...resize, key: "k".repeat(256) }, /key/],
     ["a delay and a time", { ...resize, delay: 1, eta: "2026-01-01T00:00:00Z" }, /delay and eta exclude each other/],
     ["a delay into the past", { ...resize, delay: -1 }, /delay must not be negative/],
     ["a delay that is too long", { ...resize, delay: 1e12 }, /delay is .* ahead/],

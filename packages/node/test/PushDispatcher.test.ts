@@ -3,7 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
-import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
+import { PermanentTaskFailure, SingularTaskFailure, Snooze, Throttled } from "@outlive/deferred/TaskFailure"
+import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import { TaskDead } from "@outlive/deferred/TaskRef"
 import { PushAuthenticator } from "@outlive/node/PushAuthenticator"
@@ -70,11 +71,16 @@ describe("PushDispatcher and PushHandler", () => {
         return Effect.suspend(() =>
           snoozes++ === 0 ? Effect.fail(Snooze.for("1 minute")) : Effect.succeed(`${attempt}`),
         )
+      case "throttled":
+        return Effect.suspend(() =>
+          throttles++ === 0 ? Effect.fail(Throttled.for("1 minute")) : Effect.succeed(`${attempt}`),
+        )
       default:
         return Effect.as(progress({ done: 2, message: "half" }), `${how} in attempt ${attempt}`)
     }
   }
   let snoozes = 0
+  let throttles = 0
 
   it.effect.each(clients)("give the typed result back to whoever deferred, over %s", ([, client]) =>
     Effect.gen(function* () {
@@ -117,6 +123,29 @@ describe("PushDispatcher and PushHandler", () => {
       assert.deepInclude(yield* until(ref.record, ({ eta }) => eta > 0), { state: "scheduled", eta: 60_000 })
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(yield* ref.await, "1")
+    }).pipe(Effect.provide(endpoint(handle)), Effect.provide(App), quietly),
+  )
+
+  it.effect("hold back all of a key that is throttled there, and nothing of others", () =>
+    Effect.gen(function* () {
+      throttles = 0
+      yield* dispatching({ url: `http://127.0.0.1:${yield* port}` })
+      const queue = yield* TaskQueue
+      const ref = yield* Act.defer({ how: "throttled" }, { key: "acme" })
+      assert.deepInclude(yield* until(ref.record, ({ eta }) => eta > 0), {
+        state: "scheduled",
+        eta: 60_000,
+        attempt: 0,
+      })
+      const { pausedUntil } = yield* queue.keyStatistics({ queue: "default", key: "acme", now: 0 })
+      assert.strictEqual(pausedUntil, 60_000)
+      const same = yield* Act.defer({ how: "same" }, { key: "acme" })
+      const other = yield* Act.defer({ how: "other" }, { key: "other" })
+      assert.strictEqual(yield* other.await, "other in attempt 1")
+      assert.strictEqual(yield* same.state, "ready")
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* ref.await, "1")
+      assert.strictEqual(yield* same.await, "same in attempt 1")
     }).pipe(Effect.provide(endpoint(handle)), Effect.provide(App), quietly),
   )
 

@@ -7,7 +7,7 @@ import * as Instance from "@outlive/core/Instance"
 import * as DeadLetters from "@outlive/deferred/DeadLetters"
 import type * as Task from "@outlive/deferred/Task"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
-import { PermanentTaskFailure, SingularTaskFailure, Snooze } from "@outlive/deferred/TaskFailure"
+import { PermanentTaskFailure, SingularTaskFailure, Snooze, Throttled } from "@outlive/deferred/TaskFailure"
 import { TaskId } from "@outlive/deferred/TaskId"
 import { TaskQueue, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
@@ -59,6 +59,10 @@ const handle: Handle = ({ how }) => {
       return Effect.fail(new Busy())
     case "snooze":
       return Effect.fail(Snooze.for("90 seconds"))
+    case "throttle":
+      return Effect.fail(Throttled.for("90 seconds"))
+    case "throttle all":
+      return Effect.fail(Throttled.for("90 seconds", { of: "queue" }))
     default:
       return Effect.die(new Error("boom"))
   }
@@ -115,6 +119,18 @@ const everything = Effect.flatMap(TaskQueue, (queue) =>
 )
 
 describe("PushHandler", () => {
+  it.effect("says what starts nothing before then either, where its sender has that", () =>
+    Effect.gen(function* () {
+      const pauses = yield* Effect.forEach(["snooze", "throttle", "throttle all"], (how) =>
+        Effect.map(
+          Effect.flatMap(port, (port) => deliver(port, act(how))),
+          ({ body }) => PushAnswer.parse(body)?.pause,
+        ),
+      )
+      assert.deepStrictEqual(pauses, [undefined, "key", "queue"])
+    }).pipe(Effect.provide(endpoint(handle)), quietly),
+  )
+
   it.effect.each([
     ["succeed", 200, "Succeeded", undefined],
     ["quiet failure", 408, "Retry", undefined],
@@ -122,6 +138,7 @@ describe("PushHandler", () => {
     ["failure", 500, "Retry", undefined],
     ["defect", 500, "Retry", undefined],
     ["snooze", 429, "Snoozed", "90"],
+    ["throttle", 429, "Snoozed", "90"],
     ["permanent failure", 200, "Dead", undefined],
     ["never again", 200, "Dead", undefined],
   ] as const)("answers a handler that ends so: %s, with %i", ([how, status, outcome, retryAfter]) =>

@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as QueueConfig from "@outlive/deferred/QueueConfig"
 import { QueueDefaults } from "@outlive/deferred/QueueDefaults"
+import { unlimited } from "@outlive/deferred/QueueLimits"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
@@ -160,7 +161,8 @@ describe("QueueConfigFile.layer", () => {
       )
       yield* Effect.gen(function* () {
         const queue = yield* TaskQueue
-        const images = { paused: true, rate: undefined, burst: 5, maxConcurrent: 4, ageing: 600_000 }
+        const { byKey } = unlimited
+        const images = { paused: true, rate: undefined, burst: 5, maxConcurrent: 4, ageing: 600_000, byKey }
         assert.deepStrictEqual(yield* queue.limits({ queue: "images" }), images)
         assert.strictEqual((yield* queue.limits({ queue: "mail" })).burst, 40)
         const retry = RetryPolicy.appEngine({ retryLimit: 7, ageLimit: "2 days" })

@@ -169,6 +169,8 @@ describe("TaskQueueCloudTasks", () => {
       const cases: ReadonlyArray<[string, Parameters<typeof Greet.defer>[1], string]> = [
         ["a priority", { priority: 1 }, "use a queue for each"],
         ["a unique key", { unique: { key: "k" } }, "make a name of the key"],
+        ["the latest of a key", { latest: { key: "k" } }, "looks what is to be done when it runs"],
+        ["whom it is for", { key: "acme" }, "a queue for each"],
         ["replacing what has a name", { name: "n", onDuplicate: "replace" }, "use another name"],
         ["an expiry", { expires: "1 hour" }, "TaskContext.eta"],
         ["a timeout above half an hour (C9)", { timeout: "31 minutes" }, "make it shorter"],

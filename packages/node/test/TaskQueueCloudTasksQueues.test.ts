@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
 import * as QueueConfig from "@outlive/deferred/QueueConfig"
+import { unlimited } from "@outlive/deferred/QueueLimits"
 import * as QueueStatistics from "@outlive/deferred/QueueStatistics"
 import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import { TaskId } from "@outlive/deferred/TaskId"
@@ -265,6 +266,7 @@ describe("looking at Cloud Tasks", () => {
         inFlight: 7,
         executedLastMinute: 2,
         nextTokenAt: undefined,
+        pausedUntil: undefined,
       })
       assert.include(
         (yield* refusal(queue.statistics({ queue: "video", now: 0 }))).message,
@@ -309,19 +311,26 @@ describe("the limits of a queue in Cloud Tasks", () => {
         burst: 100,
         maxConcurrent: 1000,
         ageing: undefined,
+        byKey: unlimited.byKey,
       })
       const limits = { rate: 5, burst: 20, maxConcurrent: 7, paused: true }
       yield* driver.configure({ queue: "default", limits, now: 0 })
-      assert.deepStrictEqual(yield* limitsOf("default"), { ...limits, ageing: undefined })
+      assert.deepStrictEqual(yield* limitsOf("default"), { ...limits, ageing: undefined, byKey: unlimited.byKey })
       // A new rate leaves the burst, where Cloud Tasks would choose another; and the rest.
       yield* driver.configure({ queue: "default", limits: { rate: 50 }, now: 0 })
-      assert.deepStrictEqual(yield* limitsOf("default"), { ...limits, rate: 50, ageing: undefined })
+      assert.deepStrictEqual(yield* limitsOf("default"), {
+        ...limits,
+        rate: 50,
+        ageing: undefined,
+        byKey: unlimited.byKey,
+      })
       yield* driver.configure({ queue: "default", limits: { rate: undefined, paused: false }, now: 0 })
       assert.deepStrictEqual(yield* limitsOf("default"), {
         ...limits,
         rate: undefined,
         paused: false,
         ageing: undefined,
+        byKey: unlimited.byKey,
       })
       yield* driver.configure({ queue: "default", limits: { maxConcurrent: undefined }, now: 0 })
       assert.strictEqual((yield* limitsOf("default")).maxConcurrent, undefined)
@@ -335,6 +344,9 @@ describe("the limits of a queue in Cloud Tasks", () => {
     ["a rate above 500 (C3)", { rate: 501 }, "500 a second"],
     ["a burst above 500", { burst: 501 }, "500"],
     ["more than 5000 at the same time (C3)", { maxConcurrent: 5001 }, "5000"],
+    ["each key's rate", { byKey: { ...unlimited.byKey, rate: 5 } }, "a queue for each key"],
+    ["each key's concurrency", { byKey: { ...unlimited.byKey, maxConcurrent: 5 } }, "a queue for each key"],
+    ["the order of a key", { byKey: { ...unlimited.byKey, ordered: true } }, "no order"],
   ]
   it.effect.each(beyond)("do not go to %s", ([, limits, says]) =>
     Effect.gen(function* () {
@@ -342,6 +354,27 @@ describe("the limits of a queue in Cloud Tasks", () => {
       const error = yield* refusal(driver.configure({ queue: "default", limits, now: 0 }))
       assert.strictEqual(error.reason, "NotSupported")
       assert.include(error.message, says)
+    }).pipe(Effect.provide(queueLayer())),
+  )
+
+  it.effect("have none for single keys, and no time until which a queue is paused", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueue
+      const of = { queue: "default", key: "acme", now: 0 }
+      for (const [call, says] of [
+        [driver.configureKey({ ...of, override: { weight: 2 } }), "a queue for each key"],
+        [driver.keyStatistics(of), "a queue for each key"],
+        [driver.pauseUntil({ ...of, until: 5 }), "QueueConfig.pause"],
+        [QueueConfig.overrideKey("default", "acme", { weight: 2 }), "a queue for each key"],
+      ] as const) {
+        const error = yield* refusal<unknown, unknown, TaskQueue>(call)
+        assert.strictEqual(error.reason, "NotSupported")
+        assert.include(error.message, says)
+      }
+      assert.deepStrictEqual(
+        (yield* driver.find({ memberOf: (yield* Greet.defer({ who: "a" })).id, limit: 9, now: 0 })).records,
+        [],
+      )
     }).pipe(Effect.provide(queueLayer())),
   )
 

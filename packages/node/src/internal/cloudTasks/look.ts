@@ -77,7 +77,7 @@ export const makeLook = (call: Call, place: Place) => {
   /** A page in Cloud Tasks' own order (C15), which may change between pages. */
   const find = Effect.fnUntraced(function* (params: FindParams): Effect.fn.Return<Page, TaskQueueError> {
     const queues = queuesOf(params)
-    if (isEnded(params)) return { records: [], cursor: undefined }
+    if (hasNone(params)) return { records: [], cursor: undefined }
     let { queue, token } = cursorOf(params.cursor)
     const records: Array<TaskRecord> = []
     while (queue < queues.length && records.length < params.limit) {
@@ -98,7 +98,7 @@ export const makeLook = (call: Call, place: Place) => {
     params: Filter & { readonly now: number },
   ): Effect.fn.Return<ReadonlyArray<Count>, TaskQueueError> {
     const found = new Map<string, Count>()
-    if (isEnded(params)) return []
+    if (hasNone(params)) return []
     for (const queue of queuesOf(params)) {
       let token: string | undefined
       do {
@@ -141,6 +141,7 @@ export const makeLook = (call: Call, place: Place) => {
         inFlight,
         executedLastMinute,
         nextTokenAt: undefined,
+        pausedUntil: undefined,
       }
     }
     const estimate = Math.max(0, Number(answer.stats?.tasksCount ?? 0) - inFlight)
@@ -151,15 +152,16 @@ export const makeLook = (call: Call, place: Place) => {
       inFlight,
       executedLastMinute,
       nextTokenAt: undefined,
+      pausedUntil: undefined,
     }
   })
 
   return { pathOf, locate, get, find, counts, statistics }
 }
 
-/** What only records that have ended can have. */
-const isEnded = ({ endedAfter, endedBefore, reason, state, tag }: Filter): boolean =>
-  [endedAfter, endedBefore, reason, tag].some((each) => each !== undefined) ||
+/** What only records that have ended, or belong to others, can have. */
+const hasNone = ({ endedAfter, endedBefore, memberOf, reason, state, tag }: Filter): boolean =>
+  [endedAfter, endedBefore, memberOf, reason, tag].some((each) => each !== undefined) ||
   (state !== undefined && !["scheduled", "ready", "running"].includes(state))
 
 const matches = (label: Label | undefined, queue: string, { namePrefix, task }: Filter): label is Label =>

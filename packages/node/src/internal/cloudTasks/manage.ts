@@ -2,10 +2,12 @@
  * Taking tasks back, and the settings of queues.
  */
 
+import type { Queue } from "@outlive/deferred/QueueConfig"
 import { type QueueLimits, unlimited } from "@outlive/deferred/QueueLimits"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { CancelOutcome, RemoveOutcome, TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import { type Call, failure, Status } from "./grpc.ts"
 import type { makeLook } from "./look.ts"
 import { instead, notSupported } from "./notSupported.ts"
@@ -106,6 +108,7 @@ export const makeManage = (call: Call, look: ReturnType<typeof makeLook>) => {
       burst: rateLimits?.maxBurstSize ?? unlimited.burst,
       maxConcurrent: concurrent >= mostConcurrent ? undefined : concurrent,
       ageing: undefined,
+      byKey: unlimited.byKey,
     }
   })
 
@@ -145,9 +148,10 @@ export const makeManage = (call: Call, look: ReturnType<typeof makeLook>) => {
 }
 
 /** What Cloud Tasks has no word for. */
-export const problemOf = (wanted: Partial<Omit<QueueLimits, "paused">>): string | undefined => {
-  const { ageing, burst, maxConcurrent, rate } = wanted
+export const problemOf = (wanted: Partial<Omit<QueueLimits, "paused"> & Pick<Queue, "keys">>): string | undefined => {
+  const { ageing, burst, byKey, keys = [], maxConcurrent, rate } = wanted
   if (ageing !== undefined) return instead.ageing
+  if (keys.length > 0 || !Equal.equals(byKey ?? unlimited.byKey, unlimited.byKey)) return instead.byKey
   if (rate === 0) return "Cloud Tasks has no rate of 0: pause it"
   if (rate !== undefined && rate > highestRate)
     return `a rate of ${rate} is more than Cloud Tasks' ${highestRate} a second (C3)`

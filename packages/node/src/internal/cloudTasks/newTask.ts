@@ -116,7 +116,10 @@ const problemOf = (delivery: Delivery, record: NewRecord, now: number): TaskQueu
     return refuse(`the target ${record.target} has no url: name one in the layer's targets`)
   }
   if (record.name !== undefined && record.onDuplicate === "replace") return refuse(instead.replace)
-  if (record.unique !== undefined) return refuse(instead.unique)
+  if (record.unique !== undefined) return refuse(record.unique.latest === undefined ? instead.unique : instead.latest)
+  if (record.key !== undefined) return refuse(instead.key)
+  if (record.join !== undefined) return refuse(instead.join)
+  if (record.memberOf !== undefined) return refuse(instead.memberOf)
   if (record.priority !== 0) return refuse(instead.priority)
   if (record.expiresAt !== undefined) return refuse(instead.expires)
   if (record.payloadRef !== undefined) return refuse(instead.payloadRef)

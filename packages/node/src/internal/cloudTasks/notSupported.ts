@@ -33,6 +33,13 @@ export const instead = {
     "the content of a task of Cloud Tasks cannot be changed (C14), and its name stays taken when it is cancelled (C7): use another name",
   unique:
     "Cloud Tasks has no unique keys: make a name of the key, which also keeps away what comes after the record's end, for the tombstone",
+  latest:
+    "Cloud Tasks cannot change a task (C14): defer a task that looks what is to be done when it runs, and make a name of the key",
+  key: "Cloud Tasks knows no keys within a queue: use a queue for each, or none (key: false)",
+  join: "a task of Cloud Tasks cannot wait for others: let the last of them defer it",
+  memberOf: "tasks of Cloud Tasks do not report to others",
+  byKey: "Cloud Tasks knows no keys within a queue, and no order: use a queue for each key",
+  pauseUntil: "Cloud Tasks pauses a queue until it is resumed: QueueConfig.pause, QueueConfig.resume",
   priority: "Cloud Tasks has no priorities: use a queue for each",
   expires: "Cloud Tasks does not drop what is late: let the handler look at TaskContext.eta",
   payloadRef:

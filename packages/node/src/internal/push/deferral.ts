@@ -40,6 +40,11 @@ export const bodyOf = (task: Task.Any) =>
       Schema.String.check(Schema.isPattern(queuePattern)).annotate({ description: "Default: the task's." }),
     ),
     priority: Schema.optionalKey(Schema.Finite.annotate({ description: "Higher first. Default: the task's." })),
+    key: Schema.optionalKey(
+      Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(255)).annotate({
+        description: "Whom it is for: what limits by key and turns go by. Default: what the task says.",
+      }),
+    ),
     headers: Schema.optionalKey(
       Schema.Record(Schema.String, Schema.String).annotate({ description: "Carried to the handler." }),
     ),
@@ -55,12 +60,13 @@ export interface Deferral {
   readonly expires?: number
   readonly queue?: string
   readonly priority?: number
+  readonly key?: string
   readonly headers?: Readonly<Record<string, string>>
 }
 
 /** It is stored (201). */
 export const Inserted = Schema.Struct({ id: TaskId, outcome: Schema.Literal("Inserted") })
-/** A record is there that has the name or the unique key (200): nothing new was stored, or it has the new content. */
+/** A record is there that has the name or the unique key (200): nothing new was stored, or it has the new content (`latest`). */
 export const Found = Schema.Struct({ id: TaskId, outcome: Schema.Literals(["Existing", "Replaced"]) })
 
 export class InvalidDeferral extends Schema.TaggedError<InvalidDeferral>()(

@@ -3,7 +3,7 @@
  */
 import * as Outcome from "@outlive/deferred/Outcome"
 import type { TaskContext } from "@outlive/deferred/TaskContext"
-import { Snooze } from "@outlive/deferred/TaskFailure"
+import { Snooze, Throttled } from "@outlive/deferred/TaskFailure"
 import type { TaskQueue } from "@outlive/deferred/TaskQueue"
 import type { Attempt } from "@outlive/deferred/TaskRecord"
 import * as Clock from "effect/Clock"
@@ -81,7 +81,7 @@ export const post = Effect.fnUntraced(function* (
   queue: TaskQueue["Service"],
   target: Target,
   parcel: Parcel,
-): Effect.fn.Return<Delivered, DeliveryFailed | DeliveredDead | Snooze> {
+): Effect.fn.Return<Delivered, DeliveryFailed | DeliveredDead | Snooze | Throttled> {
   const { context } = parcel
   const { deadline, url } = target
   const body = PushDelivery.encode(deliveryOf(parcel, deadline))
@@ -197,7 +197,7 @@ const understand = Effect.fnUntraced(function* (options: {
   readonly said: string
   readonly now: number
   readonly context: TaskContext["Service"]
-}): Effect.fn.Return<Delivered, DeliveryFailed | DeliveredDead | Snooze> {
+}): Effect.fn.Return<Delivered, DeliveryFailed | DeliveredDead | Snooze | Throttled> {
   const { response, said } = options
   const { headers, status } = response
   const ours = headers[PushAnswer.outcomeHeader]
@@ -214,7 +214,9 @@ const understand = Effect.fnUntraced(function* (options: {
   if (status >= 200 && status < 300) return { result: answer?.result }
   // The attempt there never began, or was given back: it does not count here either.
   if (ours === "Snoozed" || ours === "Released" || ours === "Refused") {
-    return yield* Effect.fail(Snooze.for(pause ?? 1_000))
+    const later = pause ?? 1_000
+    const of = ours === "Snoozed" ? answer?.pause : undefined
+    return yield* Effect.fail(of === undefined ? Snooze.for(later) : Throttled.for(later, { of }))
   }
   const honoured = ours !== undefined || status === 408 || status === 429 || status === 503
   return yield* Effect.fail(
