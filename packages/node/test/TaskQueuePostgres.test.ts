@@ -43,7 +43,10 @@ describe.skipIf(isMissing)("the schema", () => {
   it.effect("is made once by however many processes start at the same time", () =>
     Effect.gen(function* () {
       const { drivers, schema, services } = yield* processes(client, 8)
-      assert.deepStrictEqual(yield* on(services[0]!)(query(`SELECT version FROM ${schema}.migrations`)), [[1]])
+      assert.deepStrictEqual(
+        yield* on(services[0]!)(query(`SELECT version FROM ${schema}.migrations ORDER BY version`)),
+        [[1], [2]],
+      )
       yield* drivers[0]!.enqueue({ records: records(3), now })
       assert.deepStrictEqual(yield* states(drivers[7]!), { ready: 3 })
     }),
@@ -58,6 +61,31 @@ describe.skipIf(isMissing)("the schema", () => {
     }),
   )
 
+  it.effect("is brought to the newest version with the records that it has", () =>
+    Effect.gen(function* () {
+      const schema = newSchema()
+      const { services } = yield* processes(client, 1)
+      const [first] = TaskQueuePostgres.migrations({ schema })
+      for (const statement of first!.sql.split(";\n\n")) yield* on(services[0]!)(query(statement))
+      const columns = `id, priority, eta, version, keep, tombstone, max_crashes, enqueued_at, queue, task, payload`
+      yield* on(services[0]!)(
+        query(`INSERT INTO ${schema}.records (${columns}) SELECT gen_random_uuid(), 0, 0, 1, 1000, 0, 3, 0, 'queue', 'task', '{}'
+          FROM generate_series(1, 3)`),
+      )
+      const checked = yield* Effect.flip(process(client, { schema, migrations: "check" }))
+      assert.strictEqual(checked.operation, "open")
+      const { driver } = yield* process(client, { schema })
+      const { records } = yield* claim(driver)
+      assert.strictEqual(records.length, 3)
+      assert.deepStrictEqual(yield* succeed(driver, records), ["Settled", "Settled", "Settled"])
+      yield* driver.enqueue({ records: [{ ...record(1), key: "a" }], now })
+      assert.deepStrictEqual(
+        (yield* claim(driver)).records.map(({ key }) => key),
+        ["a"],
+      )
+    }),
+  )
+
   it.effect("is refused, with a sentence, when a newer version made it", () =>
     Effect.gen(function* () {
       const { schema, services } = yield* processes(client, 1)
@@ -66,7 +94,7 @@ describe.skipIf(isMissing)("the schema", () => {
         const error = yield* Effect.flip(process(client, { schema, migrations }))
         assert.strictEqual(error.operation, "open")
         assert.isFalse(error.isRetryable)
-        assert.match(error.message, new RegExp(`"${schema}" is of version 99, and this program knows 1`))
+        assert.match(error.message, new RegExp(`"${schema}" is of version 99, and this program knows 2`))
       }
     }),
   )
