@@ -113,8 +113,9 @@ export const makePrune = (
       const some = lanes.all(after) as unknown as ReadonlyArray<QueueLane>
       for (const { lane, time } of some) {
         let from: Forgotten | undefined
+        const until = Math.max(time, turns.remembered({ lane }))
         do {
-          const { last, removed } = turns.forget({ lane }, time, stride, from)
+          const { last, removed } = turns.forget({ lane }, until, stride, from)
           count += removed
           from = last
           yield

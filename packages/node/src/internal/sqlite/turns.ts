@@ -65,6 +65,8 @@ export interface Turns {
     most: number,
     after?: Forgotten,
   ) => { readonly removed: number; readonly last: Forgotten | undefined }
+  /** The place from which on a lane's turns without anything to do are remembered, where there are very many of them. */
+  readonly remembered: (lane: Lane) => number
   /** Whether something of a key waits, or its place is not past. */
   readonly isUsed: (queue: string, key: string, time: number) => boolean
 }
@@ -77,6 +79,9 @@ export interface Forgotten {
 
 /** How many turns one claim makes due at the most: the rest is for the next one, whose time is now. */
 const mostPromoted = 2000
+
+/** Turns of a lane that have nothing to do and are ahead of the virtual time: enough to be fair to all who come back. */
+const mostRemembered = 100_000
 
 /** Turns that one step changes. */
 const stride = 50
@@ -160,6 +165,10 @@ export const makeTurns = (
   const past = db.prepare(
     `SELECT turn, place, key, ${hasSome(0)} OR ${hasSome(1)} AS is_used FROM outlive_turns INDEXED BY outlive_turn_order
      WHERE lane = ? AND state = ${TurnState.idle} AND place <= ? AND (place, key) > (?, ?) ORDER BY place, key LIMIT ?`,
+  )
+  const most = db.prepare(
+    `SELECT place FROM outlive_turns INDEXED BY outlive_turn_order WHERE lane = ? AND state = ${TurnState.idle}
+     ORDER BY place DESC LIMIT 1 OFFSET ${mostRemembered}`,
   )
   const isUsed = db.prepare(
     `SELECT 1 FROM outlive_turns WHERE queue = ? AND key = ? AND (place > ? OR ${hasSome(0)}) LIMIT 1`,
@@ -248,6 +257,8 @@ export const makeTurns = (
       removeLane.run(lane)
       return { removed, last: undefined }
     },
+    remembered: ({ lane }) =>
+      (most.get(lane) as { readonly place: number } | undefined)?.place ?? Number.NEGATIVE_INFINITY,
     isUsed: (queue, key, time) => isUsed.get(queue, key, time) !== undefined,
   }
 }
