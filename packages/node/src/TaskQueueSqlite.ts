@@ -11,9 +11,10 @@
  *
  * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
  * calls run on the event loop of the process, a few milliseconds a turn: a call that takes longer goes on in the next turns,
- * and other calls wait for it. Only `counts`, `find` and `statistics` take their time in one piece, as much as they look at:
- * `statistics` and `counts` at an index entry of every record that they count, `find` at the records between one that
- * matches and the next, or at the index entries of all dead letters, running records, or what ended in the time asked for.
+ * and other calls wait for it. Only `counts`, `find`, `statistics` and `keyStatistics` take their time in one piece, as much
+ * as they look at: the first and the last two at an index entry of every record that they count, `find` at the records
+ * between one that matches and the next, or at the index entries of all dead letters, running records, members of a join, or
+ * what ended in the time asked for. Telling a queue that its keys keep their order looks at all records of the file, once.
  *
  * In an application's own database (`layerClient`), calls that are made inside `sql.withTransaction` of its `SqliteClient` are
  * part of that transaction.

@@ -68,4 +68,51 @@ describe("unique keys", () => {
       assert.strictEqual(next.records[0]?.id, idOf(2))
     }),
   )
+
+  it.effect("of which the latest wins leave nothing behind once their records and times are over", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const driver = yield* TaskQueueSqlite.make({ filename })
+      const latest = { unique: { ...unique(1).unique, latest: { spacing: 50 } }, keep: 0 }
+      const claimed = Effect.map(
+        driver.claim({
+          queues: [{ name: "queue", limit: 1 }],
+          tasks: [{ name: "task", maxVersion: 1 }],
+          targets: [],
+          lease: 1000,
+          worker: "worker",
+          now: 0,
+        }),
+        ({ records }) => records[0]!,
+      )
+      yield* driver.enqueue({ records: [record(0, latest)], now: 0 })
+      const { id, token } = yield* claimed
+      // One that goes while it is held back, and one that comes to its turn.
+      const outcomes = yield* Effect.forEach([1, 2], (number) =>
+        Effect.tap(driver.enqueue({ records: [record(number, latest)], now: 0 }), () =>
+          number === 1 ? driver.remove({ ids: [idOf(1)] }) : Effect.void,
+        ),
+      )
+      assert.deepStrictEqual(outcomes.flat(), [
+        { _tag: "Inserted", id: idOf(1) },
+        { _tag: "Inserted", id: idOf(2) },
+      ])
+      yield* driver.settle({ settlements: [{ id, token, _tag: "Succeed", result: undefined }], now: 1 })
+      const [follower] = yield* driver.get({ ids: [idOf(2)], now: 1 })
+      assert.deepInclude(follower, { state: "scheduled", eta: 100 })
+      yield* driver.remove({ ids: [idOf(2)] })
+      const rows = Effect.sync(() => {
+        const db = new DatabaseSync(filename, { readOnly: true })
+        const counts = ["records", "followers", "paces"].map(
+          (table) => db.prepare(`SELECT count(*) AS rows FROM outlive_${table}`).get()?.rows,
+        )
+        db.close()
+        return counts
+      })
+      yield* driver.prune({ now: 149, deadBefore: 0, limit: 10 })
+      assert.deepStrictEqual(yield* rows, [0, 0, 1])
+      yield* driver.prune({ now: 150, deadBefore: 0, limit: 10 })
+      assert.deepStrictEqual(yield* rows, [0, 0, 0])
+    }),
+  )
 })
