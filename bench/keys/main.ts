@@ -1,10 +1,11 @@
 /**
  * What turns by key cost: the same claims on a queue whose records have keys, ten thousand of them, and on one whose records
- * have none, with every driver, side by side. Each claim takes 50 records, which are settled before the next, uncounted.
+ * have none, with every driver, side by side. Each claim takes `--batch` records, which are settled before the next, uncounted.
  *
- *     pnpm bench keys [--keys 10000] [--each 20] [--count 20000] [--rounds 3] [--only memory|sqlite|postgres] [--limited]
+ *     pnpm bench keys [--keys 10000] [--each 20] [--count 100000] [--batch 50] [--rounds 3] [--only memory|sqlite|postgres] [--blocks] [--limited]
  *
- * `--limited` gives each key a limit of one running record and a rate besides.
+ * `--blocks` stores all of a key one after the other, so that each claim finds its records far apart: the worst for whatever
+ * keeps them in the order of insertion. `--limited` gives each key a limit of one running record and a rate besides.
  */
 import { parseArgs } from "node:util"
 import { PgClient } from "@effect/sql-pg"
@@ -22,16 +23,18 @@ const { values } = parseArgs({
   options: {
     keys: { type: "string", default: "10000" },
     each: { type: "string", default: "20" },
-    count: { type: "string", default: "20000" },
+    count: { type: "string", default: "100000" },
     rounds: { type: "string", default: "3" },
+    batch: { type: "string", default: "50" },
     only: { type: "string" },
+    blocks: { type: "boolean", default: false },
     limited: { type: "boolean", default: false },
   },
 })
 const keys = Number(values.keys)
 const total = keys * Number(values.each)
 const count = Math.min(total, Number(values.count))
-const batch = 50
+const batch = Number(values.batch)
 const payload = JSON.stringify({ n: 1, text })
 
 /** The records' own time: nothing here waits for any. */
@@ -50,8 +53,7 @@ const record = (id: NewRecord["id"], index: number, isKeyed: boolean): NewRecord
   tombstone: 0,
   maxCrashes: 3,
   keep: 0,
-  // All of a key one after the other: the worst for whoever looks at one after the other.
-  key: isKeyed ? `tenant-${Math.floor(index / Number(values.each))}` : undefined,
+  key: isKeyed ? `tenant-${values.blocks ? Math.floor(index / Number(values.each)) : index % keys}` : undefined,
 })
 
 const fill = (isKeyed: boolean) =>
