@@ -3,6 +3,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
 import * as Task from "@outlive/deferred/Task"
+import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Change } from "@outlive/deferred/TaskQueue"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import * as Worker from "@outlive/deferred/Worker"
@@ -416,6 +417,43 @@ describe.skipIf(isMissing)("SQL callers", () => {
         const ended = yield* queue.awaitEnded(records[0]!.id)
         assert.strictEqual(ended?.state, "succeeded")
       }).pipe(Effect.provide(Live))
+    }),
+  )
+
+  it.effect("defer with a key, and as the latest of a unique key", () =>
+    Effect.gen(function* () {
+      const { drivers, schema, services } = yield* processes(client, 1)
+      const [driver] = drivers as [TaskQueue["Service"]]
+      const defer = (payload: string, options: object) =>
+        Effect.map(
+          on(services[0]!)(
+            query(`SELECT ${schema}.defer('task', $1::text::jsonb, $2::text::jsonb)`, [
+              payload,
+              JSON.stringify({ queue: "queue", now, ...options }),
+            ]),
+          ),
+          (rows) => rows[0]?.[0] as { readonly outcome: string; readonly id: TaskId },
+        )
+      for (const key of ["a", "a", "b"]) yield* defer("{}", { key })
+      const claimed = (yield* claim(driver)).records
+      assert.deepStrictEqual(
+        claimed.map(({ key }) => key),
+        ["a", "b", "a"],
+      )
+      const refused = yield* Effect.flip(defer("{}", { key: "" }))
+      assert.match(String((refused.reason.cause as Error).message), /a key has 1 to 255 characters/)
+      const latest = { unique: { key: "k", latest: { spacing: 50 } } }
+      const first = yield* defer("1", latest)
+      const second = yield* defer("2", latest)
+      assert.deepStrictEqual(second, { outcome: "Replaced", id: first.id })
+      const [running] = (yield* claim(driver)).records
+      assert.strictEqual(running?.payload, "2")
+      const third = yield* defer("3", latest)
+      assert.strictEqual(third.outcome, "Inserted")
+      assert.strictEqual((yield* driver.get({ ids: [third.id], now }))[0]?.eta, Number.POSITIVE_INFINITY)
+      yield* succeed(driver, [running!])
+      assert.strictEqual((yield* driver.get({ ids: [third.id], now }))[0]?.eta, now + 50)
+      assert.strictEqual((yield* defer("4", { ...latest, unique: { key: "k" } })).outcome, "Existing")
     }),
   )
 

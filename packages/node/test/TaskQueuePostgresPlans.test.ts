@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { afterAll, assert, beforeAll, describe, it, vi } from "@effect/vitest"
 import * as TaskQueue from "@outlive/deferred/TaskQueue"
+import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as TaskQueuePostgres from "@outlive/node/TaskQueuePostgres"
 import { Effect, Layer, ManagedRuntime } from "effect"
 import { clientAt } from "./postgres/database.ts"
@@ -45,6 +46,41 @@ const test = (sentence: string, body: Effect.Effect<unknown, unknown, TaskQueue.
 }
 const query = (text: string) => Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe(text).values)
 
+/** Keys with and without limits and order, and records that wait for members or for the holder of their unique key. */
+const useTogether = Effect.fnUntraced(function* (driver: TaskQueue.Driver, round: number) {
+  const unique = { key: "latest", while: ["waiting", "running"], latest: { spacing: 1 } } as const
+  for (const queue of ["keyed", "slots", "ordered"]) {
+    yield* driver.configure({ queue, limits: { byKey: { ...byKey, ...limitsOf[queue] } }, now })
+    const given = [
+      record(1, { key: "a", keep: 0 }),
+      record(2, { key: "b", memberOf: idOf(4) }),
+      record(3, { memberOf: idOf(4), unique }),
+      record(4, { join: { total: 2, onFailure: "cancelSiblings", afterwards: round % 2 === 0 ? "run" : "end" } }),
+    ]
+    yield* driver.enqueue({ records: given.map((each) => ({ ...each, queue })), now })
+    for (let found = 1; found > 0; ) {
+      const { records } = yield* claimSome(driver, queue)
+      yield* driver.enqueue({ records: [record(5, { queue, unique })], now })
+      const ends = records.map(({ id, token }, index) =>
+        index === 1 && round % 4 === 1
+          ? ({ id, token, _tag: "Bury", reason: "Crashed", result: undefined, failure: undefined } as const)
+          : ({ id, token, _tag: "Succeed", result: undefined } as const),
+      )
+      yield* driver.settle({ settlements: ends, now })
+      found = records.length
+    }
+    yield* driver.remove({ ids: [1, 2, 3, 4, 5].map(idOf) })
+  }
+  yield* driver.prune({ now, deadBefore: 0, limit: 10 })
+})
+
+const byKey = { maxConcurrent: undefined, rate: undefined, burst: 5, ordered: false }
+const limitsOf: Record<string, object> = {
+  keyed: {},
+  slots: { maxConcurrent: 1, rate: 100, burst: 2 },
+  ordered: { ordered: true },
+}
+
 /** Three tasks with three priorities, names, expiry and ended records: what a queue has. */
 const fill = Effect.gen(function* () {
   const driver = yield* TaskQueue.TaskQueue
@@ -58,6 +94,7 @@ const fill = Effect.gen(function* () {
     yield* claim(driver)
     yield* succeed(driver, (yield* claim(driver, { now: now + 1 })).records)
     yield* driver.remove({ ids: claimed.map(({ id }) => id) })
+    yield* useTogether(driver, times)
   }
   yield* driver.configure({
     queue: "limited",
@@ -195,6 +232,74 @@ describe.skipIf(whyNoServer !== undefined)(`with ${total} records`, () => {
       }
       const found = yield* driver.get({ ids, now })
       assert.isTrue(found.every((each) => each === undefined))
+    }),
+  )
+
+  for (const queue of Object.keys(limitsOf)) {
+    test(
+      `claims from a queue with many keys and settles by index, without sorting it: ${queue}`,
+      Effect.gen(function* () {
+        const driver = yield* TaskQueue.TaskQueue
+        const from = 4_000_000 + Object.keys(limitsOf).indexOf(queue) * 100_000
+        const many = Array.from({ length: 20_000 }, (_, index) =>
+          record(from + index, { queue, key: `key-${index % 2000}`, task: index < 10_000 ? "task" : "more" }),
+        )
+        yield* driver.enqueue({ records: many, now })
+        // What arrived is looked at some thousand at once.
+        for (let times = 0; times < 3; times++) yield* succeed(driver, (yield* claimSome(driver, queue, 10)).records)
+        let claimed: ReadonlyArray<TaskQueue.ClaimedRecord> = []
+        for (let times = 0; times < 3; times++) {
+          const take = Effect.map(claimSome(driver, queue), ({ records }) => {
+            claimed = records
+          })
+          expectByIndex(yield* plansOf(take), 6 * (50 + 16))
+          assert.strictEqual(claimed.length, 50)
+          assert.strictEqual(new Set(claimed.map(({ key }) => key)).size, 50)
+          expectByIndex(yield* plansOf(succeed(driver, claimed)), 100)
+        }
+        const cancelled = many.slice(-20).map(({ id }) => id)
+        for (const { text } of yield* plansOf(driver.cancel({ ids: cancelled, reason: "why", now }))) {
+          assert.notMatch(text, /Seq Scan on (records|names|turns|arrivals)/)
+        }
+      }),
+    )
+  }
+
+  test(
+    "settles, cancels and releases what waits for others by index",
+    Effect.gen(function* () {
+      const driver = yield* TaskQueue.TaskQueue
+      const count = 3000
+      const join = (number: number, total: number, more: Partial<NewRecord>) =>
+        record(number, { queue: "joins", join: { total, onFailure: "cancelSiblings", afterwards: "run" }, ...more })
+      const members = Array.from({ length: count }, (_, index) =>
+        record(5_000_100 + index, { queue: "joins", memberOf: idOf(5_000_001 + (index % 50)) }),
+      )
+      const inner = Array.from({ length: 50 }, (_, index) =>
+        join(5_000_001 + index, count / 50, { memberOf: idOf(5_000_000) }),
+      )
+      const unique = Array.from({ length: 20 }, (_, index) =>
+        record(5_100_000 + index, {
+          queue: "joins",
+          priority: 1,
+          unique: { key: `latest-${index}`, while: ["waiting", "running"], latest: {} },
+        }),
+      )
+      yield* driver.enqueue({ records: [join(5_000_000, 50, {}), ...inner, ...members, ...unique], now })
+      const { records: holders } = yield* claimSome(driver, "joins", 20)
+      yield* driver.enqueue({ records: unique.map((each, index) => ({ ...each, id: idOf(5_200_000 + index) })), now })
+      expectByIndex(yield* plansOf(succeed(driver, holders)), 100)
+      const { records: claimed } = yield* claimSome(driver, "joins", 60)
+      expectByIndex(yield* plansOf(succeed(driver, claimed)), 200)
+      const { records: failing } = yield* claimSome(driver, "joins", 2)
+      const ends = failing.map(
+        ({ id, token }) =>
+          ({ id, token, _tag: "Bury", reason: "Crashed", result: undefined, failure: undefined }) as const,
+      )
+      for (const { rows, text } of yield* plansOf(driver.settle({ settlements: ends, now }))) {
+        assert.notMatch(text, /Seq Scan on (records|names|joins|arrivals)/)
+        assert.isAtMost(Math.max(0, ...rows), 100, text)
+      }
     }),
   )
 

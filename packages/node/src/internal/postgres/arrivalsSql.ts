@@ -2,7 +2,7 @@
  * Where claims of a queue have to look again, as functions of the schema: said by whoever stores a record with a key, lets one
  * wait again, or ends what held its key back; found and merged into the turns by the next claim of the queue.
  */
-import { plpgsql, same } from "./functions.ts"
+import { plpgsql } from "./functions.ts"
 import { Turn } from "./keyTables.ts"
 import { mark } from "./runsSql.ts"
 
@@ -68,7 +68,7 @@ END`,
 BEGIN
   WITH gone AS (
     DELETE FROM ${schema}.arrivals
-    WHERE ctid = ANY (ARRAY(SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queue LIMIT ${most}))
+    WHERE ctid = ANY (ARRAY(SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queue AND a.id IS NULL LIMIT ${most}))
     RETURNING ${all("")}
   ),
   grouped AS (
@@ -80,8 +80,8 @@ BEGIN
   INTO ${all("g_")}, awake, all_awake, count FROM grouped;
 
   IF g_key IS NOT NULL THEN
-    INSERT INTO ${schema}.lanes (queue, task, mark, version, rank)
-    SELECT DISTINCT p_queue, g.task, g.mark, g.version, g.rank
+    INSERT INTO ${schema}.lanes (queue, task, mark, version, rank, swept)
+    SELECT DISTINCT p_queue, g.task, g.mark, g.version, g.rank, p_time
     FROM unnest(g_task, g_mark, g_version, g_rank) AS g (task, mark, version, rank)
     WHERE NOT EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = p_queue AND l.task = g.task AND l.mark = g.mark
       AND l.version = g.version AND l.rank = g.rank)
@@ -90,8 +90,8 @@ BEGIN
     INSERT INTO ${schema}.turns AS t (queue, key, lane, place, eta, seq, state, next_at)
     SELECT p_queue, g.key, l.id, greatest(p_time, known.place), g.at, 0,
       CASE WHEN g.at <= p_now THEN ${Turn.due} ELSE ${Turn.aside} END, CASE WHEN g.at > p_now THEN g.at END
-    FROM (SELECT p_queue AS queue, g.* FROM unnest(${all("g_")}) AS g (${all("")})) g
-      JOIN ${schema}.lanes l ON ${same("l.queue", "g.queue")} AND l.task = g.task AND l.mark = g.mark
+    FROM unnest(${all("g_")}) AS g (${all("")})
+      JOIN ${schema}.lanes l ON l.queue = p_queue AND l.task = g.task AND l.mark = g.mark
         AND l.version = g.version AND l.rank = g.rank
       CROSS JOIN LATERAL (
         SELECT max(k.place) AS place FROM ${schema}.turns k WHERE k.queue = p_queue AND k.key = g.key
@@ -113,13 +113,19 @@ BEGIN
     WHERE t.queue = p_queue AND t.state = ${Turn.blocked};
   ELSIF awake IS NOT NULL THEN
     UPDATE ${schema}.turns t SET state = ${Turn.due}, next_at = NULL, place = greatest(t.place, p_time)
-    FROM (SELECT p_queue AS queue, key FROM unnest(awake) AS key) a
-    WHERE ${same("t.queue", "a.queue")} AND t.key = a.key AND t.state = ${Turn.blocked};
+    WHERE t.ctid = ANY (ARRAY(
+      -- Without OFFSET the planner may look at all keys of the queue instead of at these.
+      SELECT b.tid FROM unnest(awake) AS a (key) CROSS JOIN LATERAL (
+        SELECT o.ctid AS tid FROM ${schema}.turns o
+        WHERE o.queue = p_queue AND o.key = a.key AND o.state = ${Turn.blocked} OFFSET 0
+      ) b
+    ));
   END IF;
   RETURN count >= ${most};
 END`,
   }),
-  // Those whose time has come have a turn again.
+  // Those whose time has come have a turn again. And those that the queue's time has passed, since they are for others than
+  // those who claimed, are as good as at it from now on.
   plpgsql({
     name: `${schema}.wake_turns`,
     parameters: [`p_lanes ${schema}.lanes[]`, "p_time double precision", "p_now double precision"],
@@ -133,6 +139,21 @@ END`,
       ORDER BY o.next_at LIMIT ${most}
     ) over
   ));
+  IF EXISTS (SELECT FROM unnest(p_lanes) AS l WHERE l.swept < p_time) THEN
+    UPDATE ${schema}.turns t SET place = '-Infinity'
+    WHERE t.ctid = ANY (ARRAY(
+      SELECT behind.tid FROM unnest(p_lanes) AS l CROSS JOIN LATERAL (
+        SELECT o.ctid AS tid FROM ${schema}.turns o
+        WHERE o.lane = l.id AND o.state = ${Turn.due} AND o.place >= l.swept AND o.place < p_time
+        ORDER BY o.place, o.key LIMIT ${most}
+      ) behind
+    ));
+    UPDATE ${schema}.lanes l SET swept = coalesce((
+      SELECT o.place FROM ${schema}.turns o
+      WHERE o.lane = l.id AND o.state = ${Turn.due} AND o.place >= l.swept AND o.place < p_time
+      ORDER BY o.place, o.key LIMIT 1
+    ), p_time) WHERE l.id = ANY (ARRAY(SELECT k.id FROM unnest(p_lanes) AS k)) AND l.swept < p_time;
+  END IF;
 END`,
   }),
   // When the turn of one of these lanes comes by time alone: now, when one has its turn.

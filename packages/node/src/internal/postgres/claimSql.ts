@@ -31,28 +31,25 @@ export const answer: ReadonlyArray<readonly [name: string, type: string]> = [
   ...runTypes.map(([name, type]) => [`run_${name}`, `${type}[]`] as const),
 ]
 
-/** What earlier calls left to a claim of the queue: besides records to see to, keys that have something now. */
-const doLeft = (
-  schema: string,
-): string => `IF EXISTS (SELECT FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NOT NULL) THEN
-        SELECT * INTO did FROM ${schema}.do_left(p_queues[i], p_now, NULL);
-        e := did.e;
-        PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
-        waiting_queues := waiting_queues || e.waiting;
-        ended_ids := ended_ids || e.ended;
-        cancelling_ids := cancelling_ids || e.cancelling;
-        progressed_ids := progressed_ids || e.progressed;
-        IF did.is_left THEN earliest := least(earliest, p_now + ${soon}); END IF;
-      END IF;
-      IF limits.turn_time IS NULL THEN
-        -- Before the first record with a key nothing is held back by one.
-        DELETE FROM ${schema}.arrivals WHERE ctid = ANY (ARRAY(
-          SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NULL AND a.task IS NULL
-          LIMIT 1000 FOR UPDATE SKIP LOCKED
-        ));
-      END IF;
-      has_arrivals := EXISTS (SELECT FROM ${schema}.arrivals a
-        WHERE a.queue = p_queues[i] AND a.id IS NULL AND (a.task IS NOT NULL OR limits.turn_time IS NOT NULL));
+/** Does what earlier calls left to a claim of the queue. */
+const doLeft = (schema: string): string => `SELECT * INTO did FROM ${schema}.do_left(p_queues[i], p_now, NULL);
+      e := did.e;
+      PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
+      waiting_queues := waiting_queues || e.waiting;
+      ended_ids := ended_ids || e.ended;
+      cancelling_ids := cancelling_ids || e.cancelling;
+      progressed_ids := progressed_ids || e.progressed;
+      IF did.is_left THEN earliest := least(earliest, p_now + ${soon}); END IF;
+      has_arrivals := true;`
+
+/** Before its first record with a key nothing in a queue is held back by one, so what says that it no longer is means nothing. */
+const awaitKeys = (schema: string): string => `DELETE FROM ${schema}.arrivals WHERE ctid = ANY (ARRAY(
+        SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NULL AND a.task IS NULL
+        LIMIT 1000 FOR UPDATE SKIP LOCKED
+      ));
+      has_arrivals := EXISTS (
+        SELECT FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NULL AND a.task IS NOT NULL
+      );
       -- Another claim may have taken them in the meantime, the first of the queue.
       SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];`
 
@@ -88,10 +85,6 @@ const startByTurns = (
                 limits, candidates, allowed::bigint, p_lease, p_worker, p_now, cardinality(lanes) = 1
                   AND NOT EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = p_queues[i] AND l.id <> lanes[1].id)) AS s;
               GET DIAGNOSTICS started = ROW_COUNT;
-            END IF;
-            turn_time := (SELECT q.turn_time FROM ${schema}.queues q WHERE q.queue = p_queues[i]);
-            IF turn_time > limits.turn_time THEN
-              PERFORM ${schema}.pass_turns(p_queues[i], limits.turn_time, turn_time);
             END IF;
             IF has_arrivals IS NOT TRUE
               AND (SELECT count(*) FROM unnest(candidates) AS c WHERE c.tag IS NOT NULL) <= started THEN
@@ -175,12 +168,12 @@ END`,
   step bigint;
   i integer;
   has_arrivals boolean;
+  has_left boolean;
   did record;
   e ${schema}.ends;
   lanes ${schema}.lanes[];
   candidates ${schema}.candidate[];
   turn_at double precision;
-  turn_time double precision;
   token_at double precision;
   eta_at double precision;
   earliest double precision;
@@ -196,16 +189,25 @@ BEGIN
     took_back_pages := ${pagesOf(schema, "running")} - pages;
   END IF;
   -- Queues with limits come last: who claims from one waits for the commit of who did so before, and has others wait.
-  FOR i, has_arrivals IN
-    SELECT q.place::integer, arrived.queue IS NOT NULL FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
-      LEFT JOIN LATERAL (SELECT a.queue FROM ${schema}.arrivals a WHERE a.queue = q.queue LIMIT 1) arrived ON true
+  FOR i, has_arrivals, has_left IN
+    SELECT q.place::integer, arrived.queue IS NOT NULL, left_over.queue IS NOT NULL
+    FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
+      LEFT JOIN LATERAL (
+        SELECT a.queue FROM ${schema}.arrivals a WHERE a.queue = q.queue AND a.id IS NULL LIMIT 1
+      ) arrived ON true
+      LEFT JOIN LATERAL (
+        SELECT a.queue FROM ${schema}.arrivals a WHERE a.queue = q.queue AND a.id IS NOT NULL LIMIT 1
+      ) left_over ON true
       LEFT JOIN ${schema}.queues l ON l.queue = q.queue
         AND (l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL OR l.turn_time IS NOT NULL)
     ORDER BY coalesce(l.queue, arrived.queue) NULLS FIRST, q.place
   LOOP
     SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];
-    IF has_arrivals THEN
+    IF has_left THEN
       ${doLeft(schema)}
+    END IF;
+    IF has_arrivals AND limits.turn_time IS NULL THEN
+      ${awaitKeys(schema)}
     END IF;
     allowance := ${schema}.allowance(limits, p_now);
     started := 0;

@@ -27,6 +27,22 @@ const leaveMember = (schema: string): string => `INSERT INTO ${schema}.arrivals 
           SELECT r.queue, r.id, p_reason FROM ${schema}.records r WHERE r.id = p_id AND r.state::integer <= 1`
 
 export const followFunctions = (schema: string): ReadonlyArray<string> => [
+  // Locks the rows of these joins, and of all that wait for them, in the order in which all do it.
+  plpgsql({
+    name: `${schema}.lock_joins`,
+    parameters: ["p_joins uuid[]"],
+    returns: "void",
+    body: `BEGIN
+  PERFORM FROM ${schema}.joins j WHERE j.id = ANY (ARRAY(
+    WITH RECURSIVE up (id) AS (
+      SELECT unnest(p_joins)
+      UNION
+      SELECT r.member_of FROM up JOIN ${schema}.records r ON ${same("r.id", "up.id")} WHERE r.member_of IS NOT NULL
+    )
+    SELECT up.id FROM up
+  )) ORDER BY j.depth DESC, j.id FOR UPDATE;
+END`,
+  }),
   // Releases what follows records that are over.
   plpgsql({
     name: `${schema}.release_followers`,
@@ -144,8 +160,11 @@ BEGIN
         IF n < cardinality(g.hows) THEN e := ${schema}.follow_up(e, p_now); END IF;
         is_new := true;
       ELSIF is_cancelled OR is_complete THEN
-        SELECT * INTO STRICT r FROM ${schema}.records WHERE id = j.id FOR UPDATE;
-        IF is_cancelled THEN
+        SELECT * INTO r FROM ${schema}.records WHERE id = j.id FOR UPDATE;
+        IF NOT FOUND THEN
+          -- Somebody deleted it by hand.
+          DELETE FROM ${schema}.joins WHERE id = j.id;
+        ELSIF is_cancelled THEN
           r.cancel_requested := 'a task before it did not succeed';
           e := ${schema}.end_record(r, 3, p_now, e);
         ELSIF j.then_what = ${Then.end} THEN
@@ -186,14 +205,15 @@ BEGIN
       -- What is no longer held back heeds nothing.
       SELECT array_agg(m.join_id ORDER BY m.ord), array_agg(m.how ORDER BY m.ord), array_agg(m.hand ORDER BY m.ord),
         count(DISTINCT m.join_id) > 1 AND max(j.depth) > 0
+          AND bool_or(m.how <> ${State.succeeded} OR j.then_what = ${Then.end})
       INTO w.joins, w.hows, w.hands, is_related
       FROM unnest(w.joins, w.hows, w.hands) WITH ORDINALITY AS m (join_id, how, hand, ord)
         JOIN ${schema}.joins j ON ${same("j.id", "m.join_id")};
       IF NOT is_related THEN
         IF w.joins IS NOT NULL THEN e := ${schema}.report(w.joins, w.hows, w.hands, p_now, e); END IF;
       ELSE
-        -- The end of one may count for another: they are told one after the other, each with all that it means.
-        PERFORM FROM ${schema}.joins j WHERE j.id = ANY (w.joins) ORDER BY j.depth DESC, j.id FOR UPDATE;
+        -- One of them may end and count for another: they are told one after the other, each with all that it means.
+        PERFORM ${schema}.lock_joins(w.joins);
         FOR n IN 1 .. cardinality(w.joins) LOOP
           e := ${schema}.follow_up(${schema}.report(w.joins[n:n], w.hows[n:n], w.hands[n:n], p_now, e), p_now);
         END LOOP;

@@ -43,7 +43,7 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
   ) WITH (fillfactor = 50)`,
   // From when on nothing may be known of a key any more, as far as can be said without looking.
   `CREATE INDEX forgettable ON ${schema}.keys (forget_at) WHERE forget_at IS NOT NULL`,
-  // The runs of a queue, of all its keys together.
+  // The runs of a queue, of all its keys together. No turn that is due has a place before `swept`, besides those at -Infinity.
   `CREATE TABLE ${schema}.lanes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     queue text COLLATE "C" NOT NULL,
@@ -51,8 +51,9 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
     mark text COLLATE "C" NOT NULL,
     version double precision NOT NULL,
     rank double precision NOT NULL,
+    swept double precision NOT NULL,
     UNIQUE (queue, task, mark, version, rank)
-  )`,
+  ) WITH (fillfactor = 50)`,
   // No record of the run that waits is before its (eta, seq).
   `CREATE TABLE ${schema}.turns (
     lane bigint NOT NULL,
@@ -82,5 +83,6 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
     mark text COLLATE "C",
     reason text
   ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)`,
-  `CREATE INDEX arrived ON ${schema}.arrivals (queue)`,
+  `CREATE INDEX arrived ON ${schema}.arrivals (queue) WHERE id IS NULL`,
+  `CREATE INDEX left_over ON ${schema}.arrivals (queue) WHERE id IS NOT NULL`,
 ]

@@ -4,17 +4,12 @@
 import { arriveOne } from "./arrivalsSql.ts"
 import { plpgsql, same } from "./functions.ts"
 
-/**
- * Locks what records to be cancelled or removed mean for others in the order in which all do it: first the members, then the
- * rows of those that wait for them or for others, the deepest first.
- */
+/** Locks records that are to be cancelled or removed, and what they mean for others, in the order in which all do it. */
 const lockJoins = (schema: string): string => `IF EXISTS (
     SELECT FROM ${schema}.records r WHERE r.id = ANY (p_id) AND (r.member_of IS NOT NULL OR r.joined IS NOT NULL)
   ) THEN
     PERFORM FROM ${schema}.records r WHERE r.id = ANY (p_id) AND r.joined IS NULL ORDER BY r.id FOR UPDATE;
-    PERFORM FROM ${schema}.joins j WHERE j.id = ANY (p_id || ARRAY(
-      SELECT r.member_of FROM ${schema}.records r WHERE r.id = ANY (p_id) AND r.member_of IS NOT NULL
-    )) ORDER BY j.depth DESC, j.id FOR UPDATE;
+    PERFORM ${schema}.lock_joins(p_id);
   ELSE
     PERFORM FROM ${schema}.records r WHERE r.id = ANY (p_id) ORDER BY r.id FOR UPDATE;
   END IF;`

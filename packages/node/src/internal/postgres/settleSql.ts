@@ -85,7 +85,9 @@ BEGIN
   SELECT e.waiting || array_agg(awake.queue) INTO e.waiting FROM awake;
   FOR pause IN
     SELECT m.queue, CASE m.pause WHEN 'key' THEN m.key END AS key, max(m.eta) AS until FROM unnest(p_meanings) AS m
-    WHERE m.pause IS NOT NULL AND m.state = 0 GROUP BY 1, 2 ORDER BY 1, 2
+    WHERE m.pause IS NOT NULL AND m.state = 0 GROUP BY 1, 2
+    -- Queues before their keys, as claims do.
+    ORDER BY 1, 2 NULLS FIRST
   LOOP
     PERFORM ${schema}.pause_until(pause.queue, pause.key, pause.until, true, p_now);
   END LOOP;
@@ -184,6 +186,9 @@ END`,
   one record;
 BEGIN
   PERFORM FROM ${schema}.records WHERE id = ANY (p_id) AND state::integer = 1 ORDER BY id FOR UPDATE;
+  PERFORM ${schema}.lock_joins(ARRAY(
+    SELECT r.member_of FROM ${schema}.records r WHERE r.id = ANY (p_id) AND r.member_of IS NOT NULL
+  ));
   FOR n IN 1 .. cardinality(p_id) LOOP
     SELECT * INTO one FROM ${schema}.settle(${given
       .map(([name]) => `CASE WHEN p_${name} IS NOT NULL THEN p_${name}[n:n] END`)

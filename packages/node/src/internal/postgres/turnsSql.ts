@@ -8,7 +8,7 @@
  * among those that start; a turn that has nothing to start is set aside until its time has come, or until somebody says that
  * it is to be looked at again.
  */
-import { isThere, plpgsql, same } from "./functions.ts"
+import { isThere, plpgsql } from "./functions.ts"
 import { slack } from "./keysSql.ts"
 import { Turn } from "./keyTables.ts"
 import { columns, columnTypes } from "./row.ts"
@@ -49,6 +49,9 @@ export const turnTypes = (schema: string): ReadonlyArray<string> => [
 /** When tokens will be there, given when there were how many: a whole one, or as many as there are at the most. */
 const tokenAt = (of: string, count: string): string => `ceil(${of}.tokens_at + (${count}) * 1000 / ${of}.rate)`
 
+/** By how much a start moves a key on; not nothing for who weighs next to everything, nor what no number can be. */
+const stride = "CASE WHEN k.weight IS NULL THEN 1 ELSE greatest(1 / greatest(k.weight, 1e-200), 1e-9) END"
+
 /** The first turns of the lanes, with what their keys may do. */
 const turns = (schema: string): string => `turn AS (
     SELECT l.task, l.mark, l.version, l.rank, due.*, dense_rank() OVER (ORDER BY due.base, due.key) AS nth_key
@@ -61,7 +64,7 @@ const turns = (schema: string): string => `turn AS (
     ) due
   ),
   known AS (
-    SELECT turn.*, coalesce(1 / k.weight, 1) AS stride, k.paused_until, coalesce(k.max_concurrent, p.key_max_concurrent) AS most,
+    SELECT turn.*, ${stride} AS stride, k.paused_until, coalesce(k.max_concurrent, p.key_max_concurrent) AS most,
       nullif(coalesce(k.rate, p.key_rate), 'Infinity') AS rate, coalesce(k.burst, p.key_burst) AS burst,
       k.tokens AS had, k.tokens_at AS had_at
     FROM turn LEFT JOIN LATERAL (
@@ -317,10 +320,15 @@ BEGIN
     UPDATE ${schema}.queues SET turn_time = new_time, unkeyed_place = new_place WHERE queue = p.queue;
   END IF;
   IF NOT p_is_only THEN
-    UPDATE ${schema}.turns t SET place = greatest(k.place, new_time) FROM (
-      SELECT p.queue AS queue, c.key, min(c.base) + count(*) * min(c.stride) AS place ${chosen} GROUP BY c.key
+    UPDATE ${schema}.turns t SET place = k.place FROM (
+      SELECT o.tid, ahead.place FROM (
+        SELECT c.key, greatest(new_time, min(c.base) + count(*) * min(c.stride)) AS place ${chosen} GROUP BY c.key
+      ) ahead CROSS JOIN LATERAL (
+        SELECT o.ctid AS tid FROM ${schema}.turns o
+        WHERE o.queue = p.queue AND o.key = ahead.key AND o.place < ahead.place OFFSET 0
+      ) o
     ) k
-    WHERE ${same("t.queue", "k.queue")} AND t.key = k.key AND t.place < greatest(k.place, new_time);
+    WHERE t.ctid = k.tid;
   END IF;
   IF EXISTS (SELECT FROM unnest(p_candidates) AS c WHERE c.rate IS NOT NULL) THEN
     INSERT INTO ${schema}.keys AS e (queue, key, tokens, tokens_at, forget_at)
@@ -330,22 +338,6 @@ BEGIN
     ON CONFLICT (queue, key) DO UPDATE SET tokens = excluded.tokens, tokens_at = excluded.tokens_at,
       forget_at = excluded.forget_at;
   END IF;
-END`,
-  }),
-  // The time has gone on: turns that it has passed, since they are for other workers, are as good as at it from now on.
-  plpgsql({
-    name: `${schema}.pass_turns`,
-    parameters: ["p_queue text", "p_from double precision", "p_to double precision"],
-    returns: "void",
-    body: `BEGIN
-  UPDATE ${schema}.turns t SET place = '-Infinity'
-  WHERE t.ctid = ANY (ARRAY(
-    SELECT behind.tid FROM ${schema}.lanes l CROSS JOIN LATERAL (
-      SELECT o.ctid AS tid FROM ${schema}.turns o
-      WHERE o.lane = l.id AND o.state = ${Turn.due} AND o.place >= p_from AND o.place < p_to
-    ) behind
-    WHERE l.queue = p_queue
-  ));
 END`,
   }),
 ]
