@@ -6,6 +6,11 @@
  * the next statement together; each returns after its commit. A call made inside `sql.withTransaction` of the same client is
  * part of that transaction instead, happens with it or not at all, and wakes workers when it is committed.
  *
+ * Claims from a queue that has limits, or records with keys, come one after the other: each waits until the one before it is
+ * committed, and whoever claims in a transaction of its own keeps the others waiting until its end. Nobody waits for who
+ * enqueues, settles or cancels, however long their transactions are; what those free, and what they add, counts once they are
+ * committed.
+ *
  * Other processes' changes are heard by LISTEN, on a connection of its own. They are a hint; looking is the truth, and it is
  * all there is with `listen: false`, which is for poolers that give each transaction another connection (there also set the
  * client's `prepare: false`).
