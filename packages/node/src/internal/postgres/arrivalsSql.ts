@@ -2,7 +2,7 @@
  * Where claims of a queue have to look again, as functions of the schema: said by whoever stores a record with a key, lets one
  * wait again, or ends what held its key back; found and merged into the turns by the next claim of the queue.
  */
-import { plpgsql } from "./functions.ts"
+import { isThere, plpgsql } from "./functions.ts"
 import { Turn } from "./keyTables.ts"
 import { mark } from "./runsSql.ts"
 
@@ -27,6 +27,13 @@ export const arriveOne = (schema: string, record: string): string =>
 /** Says that what held keys back may do so no longer: queues and keys, a query; no key: all of the queue. */
 export const awaken = (schema: string, keys: string): string => `INSERT INTO ${schema}.arrivals (queue, key) ${keys}`
 
+/**
+ * The transaction from which on there is something to be seen to, by the queue's row. Where the table came from another server,
+ * transactions may be numbered from the beginning again: then nothing is known of it.
+ */
+export const arrivedFrom = (queue: string): string =>
+  `(CASE WHEN ${queue}.arrived_from <= pg_snapshot_xmax(pg_current_snapshot()) THEN ${queue}.arrived_from ELSE '0'::xid8 END)`
+
 /** The lists of what arrived, one a column. */
 const lists = [
   ["key", "text"],
@@ -43,6 +50,7 @@ export const arrivalsFunctions = (schema: string): ReadonlyArray<string> => [
   // The lanes of a queue that a claim allows.
   plpgsql({
     name: `${schema}.known_lanes`,
+    isInner: true,
     parameters: ["p_queue text", "p_tasks text[]", "p_versions double precision[]", "p_targets text[]"],
     returns: `${schema}.lanes[]`,
     body: `BEGIN
@@ -54,13 +62,18 @@ export const arrivalsFunctions = (schema: string): ReadonlyArray<string> => [
   );
 END`,
   }),
-  // Merges what arrived into the turns, and says whether there may be more. The caller has the lock of the queue, and gives
-  // its virtual time.
+  // Merges what arrived into the turns, and says whether there may be more. The caller gives the queue's row as it is under its
+  // lock.
   plpgsql({
     name: `${schema}.take_arrivals`,
-    parameters: ["p_queue text", "p_time double precision", "p_now double precision"],
+    isInner: true,
+    parameters: [`p ${schema}.queues`, "p_now double precision"],
     returns: "boolean",
     body: `DECLARE
+  p_queue text := p.queue;
+  p_time double precision := p.turn_time;
+  -- What older transactions said is there by now; those that go on may still say something.
+  seen_before xid8 := pg_snapshot_xmin(pg_current_snapshot());
   count bigint;
   ${lists.map(([name, type]) => `g_${name} ${type}[];`).join("\n  ")}
   awake text[];
@@ -68,7 +81,10 @@ END`,
 BEGIN
   WITH gone AS (
     DELETE FROM ${schema}.arrivals
-    WHERE ctid = ANY (ARRAY(SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queue AND a.id IS NULL LIMIT ${most}))
+    WHERE ctid = ANY (ARRAY(
+      SELECT a.ctid FROM ${schema}.arrivals a
+      WHERE a.queue = p_queue AND a.id IS NULL AND a.xid >= ${arrivedFrom("p")} ORDER BY a.xid LIMIT ${most}
+    ))
     RETURNING ${all("")}
   ),
   grouped AS (
@@ -97,6 +113,9 @@ BEGIN
         SELECT max(k.place) AS place FROM ${schema}.turns k WHERE k.queue = p_queue AND k.key = g.key
       ) known
     WHERE g.at < 'Infinity'
+      -- Most have a turn already, which need not know of more.
+      AND NOT ${isThere(`${schema}.turns k WHERE k.queue = p_queue AND k.key = g.key AND k.lane = l.id
+        AND k.state IN (${Turn.due}, ${Turn.blocked}) AND (k.eta, k.seq) <= (g.at, 0)`)}
     ON CONFLICT (queue, key, lane) DO UPDATE SET
       eta = least(t.eta, excluded.eta),
       seq = CASE WHEN t.eta < excluded.eta THEN t.seq ELSE 0 END,
@@ -121,13 +140,18 @@ BEGIN
       ) b
     ));
   END IF;
-  RETURN count >= ${most};
+  IF coalesce(count, 0) < ${most} THEN
+    UPDATE ${schema}.queues SET arrived_from = seen_before WHERE queue = p_queue AND arrived_from <> seen_before;
+    RETURN false;
+  END IF;
+  RETURN true;
 END`,
   }),
   // Those whose time has come have a turn again. And those that the queue's time has passed, since they are for others than
   // those who claimed, are as good as at it from now on.
   plpgsql({
     name: `${schema}.wake_turns`,
+    isInner: true,
     parameters: [`p_lanes ${schema}.lanes[]`, "p_time double precision", "p_now double precision"],
     returns: "void",
     body: `BEGIN
@@ -159,6 +183,7 @@ END`,
   // When the turn of one of these lanes comes by time alone: now, when one has its turn.
   plpgsql({
     name: `${schema}.next_turn`,
+    isInner: true,
     parameters: [`p_lanes ${schema}.lanes[]`, "p_now double precision", "p_is_known boolean"],
     returns: "double precision",
     body: `BEGIN

@@ -8,10 +8,20 @@ import { type Calls, changesOf } from "./calls.ts"
 import { answer } from "./claimSql.ts"
 import { makeHeads, type Run } from "./heads.ts"
 import type { Keeps } from "./keeps.ts"
-import { columnNames, floats, list, type Row, toClaimed } from "./row.ts"
+import { claimedNames, floats, list, type Row, toClaimed } from "./row.ts"
 import { runNames } from "./runsSql.ts"
 
 const { OID } = PgTypes
+
+/** A run as JSON has it: infinite numbers are text there. */
+const runOf = ([task, target, version, rank, eta, seq]: Row): Run => [
+  task as string,
+  target as string | null,
+  Number(version),
+  Number(rank),
+  Number(eta),
+  BigInt(seq as number),
+]
 
 /** Also an empty one: it is not NULL. */
 const array = (oid: number, values: ReadonlyArray<unknown>): PgTypes.Parameter => ({ ...list(oid, []), value: values })
@@ -21,7 +31,7 @@ const runTypes = [OID.textArray, OID.textArray, OID.float8Array, OID.float8Array
 const place = Object.fromEntries(answer.map(([name], index) => [name, index]))
 
 export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim"] => {
-  const text = `SELECT ${answer.map(([name]) => name).join(", ")}, ${columnNames} FROM ${calls.schema}.claim(
+  const text = `SELECT ${claimedNames}, answer FROM ${calls.schema}.claim(
     ${Array.from({ length: 12 + runNames.length }, (_, index) => `$${index + 1}`).join(", ")})`
   const heads = makeHeads()
 
@@ -59,7 +69,7 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
         ),
       ),
     ])
-    const said = rows.at(-1) ?? []
+    const said = JSON.parse((rows.at(-1)?.at(-1) ?? "[]") as string) as Row
     const get = (name: string) => said[place[name]!]
     yield* calls.publish(
       changesOf({
@@ -70,7 +80,7 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
       }),
     )
     if (takesBack) heads.tookBack(Number(get("took_back_pages")))
-    const walkedPages = get("walked_pages") as ReadonlyArray<bigint | null>
+    const walkedPages = get("walked_pages") as ReadonlyArray<number | null>
     const runQueues = (get("run_queue") ?? []) as ReadonlyArray<number>
     const lists = runNames.map((name) => get(`run_${name}`) as Row)
     queues.forEach(({ name }, index) => {
@@ -78,17 +88,17 @@ export const makeClaim = (calls: Calls, by: string, keeps: Keeps): Driver["claim
       heads.found(
         params,
         name,
-        at.map((run) => lists.map((values) => values[run]) as unknown as Run),
+        at.map((run) => runOf(lists.map((values) => values[run]))),
         known[index] === undefined ? Number(walkedPages[index] ?? 0) : undefined,
       )
     })
-    const counts = get("counts") as ReadonlyArray<bigint>
+    const counts = get("counts") as ReadonlyArray<number>
     return {
-      records: rows.slice(0, -1).map((row) => toClaimed(row.slice(answer.length))),
+      records: rows.slice(0, -1).map((row) => toClaimed(row, worker, now)),
       nextAt: (get("next_at") as number | null) ?? undefined,
       /** Queues that were not walked along and gave less than was asked for: there may be more. */
       short: queues.flatMap(({ limit, name }, index) => {
-        const left = limit - Number(counts[index])
+        const left = limit - counts[index]!
         return known[index] !== undefined && left >= 1 ? [{ name, limit: left }] : []
       }),
     }

@@ -1,10 +1,14 @@
 /**
  * ready ──► running, as functions of the schema.
  */
+
+import { arrivedFrom } from "./arrivalsSql.ts"
+import { startEvenTurns } from "./evenTurnsSql.ts"
 import { plpgsql } from "./functions.ts"
-import { columns, columnTypes } from "./row.ts"
+import { claimedColumns, claimedList, claimedTypes } from "./row.ts"
 import { inRun, runLists, runNames, runTypes, unnestRuns } from "./runsSql.ts"
 import { start } from "./startSql.ts"
+import { startTurns, turnVariables } from "./turnsSql.ts"
 
 const runs = (prefix: string) => runNames.map((name) => `${prefix}${name}`)
 /** Reads runs into the lists that are called so. */
@@ -15,7 +19,7 @@ const into = (prefix: string): string =>
 const pagesOf = (schema: string, index: string): string =>
   `pg_stat_get_xact_blocks_fetched('${schema}.${index}'::regclass)`
 
-/** What a claim says besides the records, in its last row. */
+/** What a claim says besides the records: in its last row, as JSON. */
 export const answer: ReadonlyArray<readonly [name: string, type: string]> = [
   ["next_at", "double precision"],
   ["waiting_queues", "text[]"],
@@ -72,71 +76,64 @@ const startByTurns = (
           END IF;
           SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i] FOR UPDATE;
           allowance := ${schema}.allowance(limits, p_now);
-          has_arrivals := ${schema}.take_arrivals(p_queues[i], limits.turn_time, p_now);
-          lanes := ${schema}.known_lanes(p_queues[i], p_tasks, p_versions, p_targets);
+          IF has_arrivals THEN
+            has_arrivals := ${schema}.take_arrivals(limits, p_now);
+            lanes := ${schema}.known_lanes(p_queues[i], p_tasks, p_versions, p_targets);
+          END IF;
           PERFORM ${schema}.wake_turns(lanes, limits.turn_time, p_now);
           allowed := floor(least(allowance.allowed, p_limits[i], 100000));
           turn_at := p_now;
-          IF allowed >= 1 THEN
+          is_limited := limits.key_max_concurrent IS NOT NULL OR limits.key_rate IS NOT NULL OR limits.key_ordered
+            OR EXISTS (SELECT FROM ${schema}.keys k WHERE k.queue = limits.queue);
+          IF allowed >= 1 AND v_task IS NULL AND NOT is_limited AND cardinality(lanes) = 1
+            AND NOT EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = limits.queue AND l.id <> lanes[1].id) THEN
+            ${startEvenTurns(schema)}
+            IF started > 0 AND has_arrivals IS NOT TRUE THEN turn_at := ${schema}.next_turn(lanes, p_now, false); END IF;
+          END IF;
+          IF allowed >= 1 AND started = 0 THEN
             -- One more than may start: so it is known whether there is more.
-            candidates := ${schema}.look_turns(limits, p_queues[i], lanes, allowed::bigint + 1, p_now, ${runs("v_").join(", ")});
-            IF candidates IS NOT NULL THEN
-              RETURN QUERY SELECT ${answer.map(([, type]) => `NULL::${type}`).join(", ")}, s.* FROM ${schema}.start_turns(
-                limits, candidates, allowed::bigint, p_lease, p_worker, p_now, cardinality(lanes) = 1
-                  AND NOT EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = p_queues[i] AND l.id <> lanes[1].id)) AS s;
-              GET DIAGNOSTICS started = ROW_COUNT;
+            SELECT * INTO candidates, tids, possible FROM ${schema}.look_turns(
+              limits, p_queues[i], lanes, is_limited, allowed::bigint + 1, p_now, ${runs("v_").join(", ")});
+            IF tids IS NOT NULL THEN
+              ${startTurns(schema)}
             END IF;
-            IF has_arrivals IS NOT TRUE
-              AND (SELECT count(*) FROM unnest(candidates) AS c WHERE c.tag IS NOT NULL) <= started THEN
+            IF has_arrivals IS NOT TRUE AND possible <= started THEN
               turn_at := ${schema}.next_turn(lanes, p_now, true);
             END IF;
           END IF;
         END IF;`
 
+/**
+ * Starts the first of the runs' ready records in a queue without keys. More are looked at than are wanted, because others may
+ * be starting some of them at this moment: these are passed over, not waited for.
+ */
+const startInOrder = (schema: string): string => `RETURN QUERY
+            WITH head AS (
+              SELECT ready.tid, ready.seq, CASE WHEN limits.ageing IS NULL THEN run.rank ELSE ready.eta + run.rank * limits.ageing END AS place,
+                CASE WHEN limits.ageing IS NULL THEN ready.eta END AS then_place
+              FROM ${unnestRuns("v_")} CROSS JOIN LATERAL (
+                SELECT r.ctid AS tid, r.seq, r.eta FROM ${inRun(schema, "p_queues[i]")}
+                  AND r.eta <= p_now
+                  -- What this claim had no time to bury must not be claimed either.
+                  AND (r.bury_at IS NULL OR r.bury_at > p_now)
+                ORDER BY r.eta, r.seq LIMIT looked
+              ) ready
+              ORDER BY place, then_place, ready.seq LIMIT looked
+            ),
+            taken AS MATERIALIZED (
+              SELECT r.ctid AS tid, head.place, head.then_place, head.seq FROM head
+                JOIN ${schema}.records r ON r.ctid = head.tid AND r.state::integer = 0
+              ORDER BY head.place, head.then_place, head.seq LIMIT wanted
+              FOR UPDATE OF r SKIP LOCKED
+            ),
+            begun AS (
+              UPDATE ${schema}.records AS r SET ${start("r")}
+              FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
+              RETURNING ${claimedColumns("r")}, taken.place, taken.then_place, taken.seq
+            )
+            SELECT NULL, ${claimedList("begun")} FROM begun ORDER BY begun.place, begun.then_place, begun.seq`
+
 export const claimFunctions = (schema: string): ReadonlyArray<string> => [
-  // Starts the first of the runs' ready records in a queue without keys, at most `p_count`. More are looked at, because others may be starting
-  // some of them at this moment: these are passed over, not waited for.
-  plpgsql({
-    name: `${schema}.start_records`,
-    parameters: [
-      "p_queue text",
-      ...runLists("p_"),
-      "p_count bigint",
-      "p_look bigint",
-      "p_lease double precision",
-      "p_worker text",
-      "p_ageing double precision",
-      "p_now double precision",
-    ],
-    returns: `TABLE (${columnTypes})`,
-    body: `BEGIN
-  RETURN QUERY
-    WITH head AS (
-      SELECT ready.tid, ready.seq, CASE WHEN p_ageing IS NULL THEN run.rank ELSE ready.eta + run.rank * p_ageing END AS place,
-        CASE WHEN p_ageing IS NULL THEN ready.eta END AS then_place
-      FROM ${unnestRuns("p_")} CROSS JOIN LATERAL (
-        SELECT r.ctid AS tid, r.seq, r.eta FROM ${inRun(schema)}
-          AND r.eta <= p_now
-          -- What this claim had no time to bury must not be claimed either.
-          AND (r.bury_at IS NULL OR r.bury_at > p_now)
-        ORDER BY r.eta, r.seq LIMIT p_look
-      ) ready
-      ORDER BY place, then_place, ready.seq LIMIT p_look
-    ),
-    taken AS MATERIALIZED (
-      SELECT r.ctid AS tid, head.place, head.then_place FROM head
-        JOIN ${schema}.records r ON r.ctid = head.tid AND r.state::integer = 0
-      ORDER BY head.place, head.then_place, head.seq LIMIT p_count
-      FOR UPDATE OF r SKIP LOCKED
-    ),
-    started AS (
-      UPDATE ${schema}.records AS r SET ${start("r")}
-      FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
-      RETURNING ${columns("r")}, taken.place, taken.then_place
-    )
-    SELECT ${columns("started")} FROM started ORDER BY started.place, started.then_place, started.seq;
-END`,
-  }),
   // The rows that were started, and one more with the rest of the answer. The queues that `p_walk` does not name are
   // looked at from the heads that are given, and without `p_take_back` leases that expired stay for another claim.
   plpgsql({
@@ -156,8 +153,9 @@ END`,
       "p_run_queue integer[]",
       ...runLists("p_run_"),
     ],
-    returns: `TABLE (${answer.map((column) => column.join(" ")).join(", ")}, ${columnTypes})`,
+    returns: `TABLE (answer text, ${claimedTypes})`,
     body: `DECLARE
+  ${answer.map((column) => column.join(" ")).join(";\n  ")};
   limits ${schema}.queues;
   lease record;
   lease_queues text[];
@@ -166,13 +164,17 @@ END`,
   allowed double precision;
   started bigint;
   step bigint;
+  wanted bigint;
+  looked bigint;
   i integer;
   has_arrivals boolean;
   has_left boolean;
   did record;
   e ${schema}.ends;
   lanes ${schema}.lanes[];
-  candidates ${schema}.candidate[];
+  lane ${schema}.lanes;
+  is_limited boolean;
+  ${turnVariables(schema).join("\n  ")}
   turn_at double precision;
   token_at double precision;
   eta_at double precision;
@@ -192,15 +194,16 @@ BEGIN
   FOR i, has_arrivals, has_left IN
     SELECT q.place::integer, arrived.queue IS NOT NULL, left_over.queue IS NOT NULL
     FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
+      LEFT JOIN ${schema}.queues l ON l.queue = q.queue
       LEFT JOIN LATERAL (
-        SELECT a.queue FROM ${schema}.arrivals a WHERE a.queue = q.queue AND a.id IS NULL LIMIT 1
+        SELECT a.queue FROM ${schema}.arrivals a
+        WHERE a.queue = q.queue AND a.id IS NULL AND a.xid >= ${arrivedFrom("l")} LIMIT 1
       ) arrived ON true
       LEFT JOIN LATERAL (
         SELECT a.queue FROM ${schema}.arrivals a WHERE a.queue = q.queue AND a.id IS NOT NULL LIMIT 1
       ) left_over ON true
-      LEFT JOIN ${schema}.queues l ON l.queue = q.queue
-        AND (l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL OR l.turn_time IS NOT NULL)
-    ORDER BY coalesce(l.queue, arrived.queue) NULLS FIRST, q.place
+    ORDER BY CASE WHEN l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL OR l.turn_time IS NOT NULL
+      OR arrived.queue IS NOT NULL THEN q.queue COLLATE "C" END NULLS FIRST, q.place
   LOOP
     SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];
     IF has_left THEN
@@ -233,9 +236,9 @@ BEGIN
         allowed := floor(least(allowance.allowed, p_limits[i], 100000));
         FOR pass IN 1 .. 2 LOOP
           EXIT WHEN allowed < 1;
-          RETURN QUERY SELECT ${answer.map(([, type]) => `NULL::${type}`).join(", ")}, s.* FROM ${schema}.start_records(
-            p_queues[i], ${runs("v_").join(", ")}, allowed::bigint - started,
-            (allowed::bigint - started) + CASE pass WHEN 1 THEN 16 ELSE 4096 END, p_lease, p_worker, limits.ageing, p_now) AS s;
+          wanted := allowed::bigint - started;
+          looked := wanted + CASE pass WHEN 1 THEN 16 ELSE 4096 END;
+          ${startInOrder(schema)};
           GET DIAGNOSTICS step = ROW_COUNT;
           started := started + step;
           -- Few or none: either there are no more, or others were starting those that were looked at.
@@ -273,6 +276,7 @@ BEGIN
     IF eta_at IS NOT NULL THEN earliest := least(earliest, greatest(p_now, eta_at)); END IF;
   END LOOP;
   next_at := earliest;
+  answer := json_build_array(${answer.map(([name]) => name).join(", ")})::text;
   RETURN NEXT;
 END`,
   }),

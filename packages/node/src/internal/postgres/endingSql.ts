@@ -31,6 +31,7 @@ export const endingFunctions = (schema: string): ReadonlyArray<string> => [
   // changed in `p`, too, and adds to `e` what comes of it.
   plpgsql({
     name: `${schema}.end_record`,
+    isInner: true,
     parameters: [`p ${schema}.records`, "p_state integer", "p_now double precision", `e ${schema}.ends`],
     returns: `${schema}.ends`,
     body: `BEGIN
@@ -60,6 +61,7 @@ END`,
   // a member of. `p_how` is the state in which it counts there, NULL when it has not ended.
   plpgsql({
     name: `${schema}.left_record`,
+    isInner: true,
     parameters: [`p ${schema}.records`, "p_how integer", `e ${schema}.ends`],
     returns: `${schema}.ends`,
     body: `BEGIN

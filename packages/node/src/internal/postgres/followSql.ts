@@ -30,6 +30,7 @@ export const followFunctions = (schema: string): ReadonlyArray<string> => [
   // Locks the rows of these joins, and of all that wait for them, in the order in which all do it.
   plpgsql({
     name: `${schema}.lock_joins`,
+    isInner: true,
     parameters: ["p_joins uuid[]"],
     returns: "void",
     body: `BEGIN
@@ -46,6 +47,7 @@ END`,
   // Releases what follows records that are over.
   plpgsql({
     name: `${schema}.release_followers`,
+    isInner: true,
     parameters: ["p_holders uuid[]", "p_now double precision", `e ${schema}.ends`],
     returns: `${schema}.ends`,
     body: `DECLARE
@@ -69,6 +71,7 @@ END`,
   // Cancels one that has not ended, as a member of another.
   plpgsql({
     name: `${schema}.cancel_member`,
+    isInner: true,
     parameters: ["p_id uuid", "p_reason text", "p_now double precision", `e ${schema}.ends`],
     returns: `${schema}.ends`,
     body: `DECLARE
@@ -103,6 +106,7 @@ END`,
   // Counts how members ended, all that are given. One of 0 ended in no way: it is only asked whether more are to come.
   plpgsql({
     name: `${schema}.report`,
+    isInner: true,
     parameters: ["p_joins uuid[]", "p_hows smallint[]", "p_hands text[]", "p_now double precision", `e ${schema}.ends`],
     returns: `${schema}.ends`,
     body: `DECLARE
@@ -184,6 +188,7 @@ END`,
   // Does all that the ends so far mean, and gives what is to be told of it.
   plpgsql({
     name: `${schema}.follow_up`,
+    isInner: true,
     parameters: [`e ${schema}.ends`, "p_now double precision"],
     returns: `${schema}.ends`,
     body: `DECLARE
@@ -242,6 +247,7 @@ END`,
   // Does what was left to claims of this queue. Whether something is still left.
   plpgsql({
     name: `${schema}.do_left`,
+    isInner: true,
     parameters: ["p_queue text", "p_now double precision", `INOUT e ${schema}.ends`, "OUT is_left boolean"],
     returns: "record",
     body: `DECLARE

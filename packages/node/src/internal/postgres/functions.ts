@@ -25,11 +25,13 @@ export const plpgsql = (options: {
   readonly parameters: ReadonlyArray<string>
   readonly returns: string
   readonly body: string
+  /** Only others of these call it, which have the settings already: to set them takes longer than many a function does. */
+  readonly isInner?: true | undefined
   /** What a name means that is a column's and a variable's. Columns are the default. */
   readonly conflict?: "use_variable" | undefined
 }): string => `CREATE OR REPLACE FUNCTION ${options.name} (${options.parameters.join(", ")})
   RETURNS ${options.returns} LANGUAGE plpgsql
-  ${settings.map((setting) => `SET ${setting}`).join("\n  ")}
+  ${options.isInner === true ? "" : settings.map((setting) => `SET ${setting}`).join("\n  ")}
 AS $function$
 #variable_conflict ${options.conflict ?? "use_column"}
 ${options.body}
@@ -55,6 +57,7 @@ export const isThere = (from: string): string => `(SELECT true FROM ${from} LIMI
 export const tell = (schema: string): string =>
   plpgsql({
     name: `${schema}.tell`,
+    isInner: true,
     parameters: ["p_by text", "p_waiting text[]", "p_ended uuid[]", "p_cancelling uuid[]", "p_progressed uuid[]"],
     returns: "void",
     body: `DECLARE

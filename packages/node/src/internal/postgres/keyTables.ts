@@ -18,7 +18,8 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
   // That the place is above 0 is always so: who looks for the first of a key says it, and nobody else gets this index.
   `CREATE INDEX inserted_by_key ON ${schema}.records (queue, key, seq) WHERE state = 0 AND key IS NOT NULL AND seq > 0`,
   `CREATE INDEX running_by_key ON ${schema}.records (queue, key, lease_until) WHERE state = 1 AND key IS NOT NULL`,
-  // The limits that each key has, and the queue's virtual time: NULL until it had a record with a key.
+  // The limits that each key has, and the queue's virtual time: NULL until it had a record with a key. `arrived_from`: what
+  // transactions before this one said in `arrivals` has been seen to.
   `ALTER TABLE ${schema}.queues
     ADD COLUMN paused_until double precision,
     ADD COLUMN key_max_concurrent double precision,
@@ -26,7 +27,8 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
     ADD COLUMN key_burst double precision NOT NULL DEFAULT 5,
     ADD COLUMN key_ordered boolean NOT NULL DEFAULT false,
     ADD COLUMN turn_time double precision,
-    ADD COLUMN unkeyed_place double precision NOT NULL DEFAULT 0`,
+    ADD COLUMN unkeyed_place double precision NOT NULL DEFAULT 0,
+    ADD COLUMN arrived_from xid8 NOT NULL DEFAULT '0'`,
   // What is said for one key alone, until when it is paused, and its token bucket: NULL is full.
   `CREATE TABLE ${schema}.keys (
     queue text COLLATE "C" NOT NULL,
@@ -81,8 +83,10 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
     key text COLLATE "C",
     task text COLLATE "C",
     mark text COLLATE "C",
-    reason text
+    reason text,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id()
   ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)`,
-  `CREATE INDEX arrived ON ${schema}.arrivals (queue) WHERE id IS NULL`,
+  // By transaction: whoever looks begins behind the remains of what was seen to.
+  `CREATE INDEX arrived ON ${schema}.arrivals (queue, xid) WHERE id IS NULL`,
   `CREATE INDEX left_over ON ${schema}.arrivals (queue) WHERE id IS NOT NULL`,
 ]

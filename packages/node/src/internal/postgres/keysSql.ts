@@ -72,6 +72,7 @@ END`,
   // Forgets at most `p_limit` turns and keys of which nothing has to be known any more; whether there may be more.
   plpgsql({
     name: `${schema}.forget_keys`,
+    isInner: true,
     parameters: ["p_now double precision", "p_limit bigint"],
     returns: "boolean",
     body: `DECLARE

@@ -11,6 +11,7 @@ AS $function$ SELECT ${expression} $function$`
 export const limitsFunctions = (schema: string): ReadonlyArray<string> => [
   plpgsql({
     name: `${schema}.refill`,
+    isInner: true,
     parameters: [`p ${schema}.queues`, "p_now double precision"],
     returns: `${schema}.queues`,
     body: `BEGIN
@@ -33,6 +34,7 @@ END`,
   // is filled up to now. A queue that was never configured has no limits.
   plpgsql({
     name: `${schema}.allowance`,
+    isInner: true,
     parameters: [
       `p ${schema}.queues`,
       "p_now double precision",

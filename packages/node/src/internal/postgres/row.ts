@@ -63,6 +63,44 @@ export const lookedAt = (schema: string, table: string): string =>
 export const columnNames: string = all.map(([name]) => name).join(", ")
 export const columnTypes: string = all.map(([name, type]) => `${name} ${type}`).join(", ")
 
+/** What a claim gives of a record: what nearly all have in columns, the rest in one, which nearly all have not. */
+const claimed = [
+  ["id", "uuid"],
+  ["queue", "text"],
+  ["task", "text"],
+  ["version", "double precision"],
+  ["priority", "double precision"],
+  ["eta", "double precision"],
+  ["token", "integer"],
+  ["attempt", "integer"],
+  ["crashes", "integer"],
+  ["max_crashes", "double precision"],
+  ["keep", "double precision"],
+  ["enqueued_at", "double precision"],
+  ["first_attempt_at", "double precision"],
+  ["lease_until", "double precision"],
+  ["payload", "text"],
+  ["headers", "text"],
+  ["key", "text"],
+] as const
+const seldom = [
+  ...["target", "expires_at", "lease", "timeout", "reason", "cancel_requested", "name", "retry", "result", "failure"],
+  ...["unique_key", "payload_ref", "progress", "member_of", "joined"],
+] as const
+
+export const claimedNames: string = [...claimed.map(([name]) => name), "rest"].join(", ")
+export const claimedList = (table: string): string =>
+  [...claimed.map(([name]) => `${table}.${name}`), `${table}.rest`].join(", ")
+export const claimedTypes: string = [...claimed.map((column) => column.join(" ")), "rest text"].join(", ")
+/** Of the table that is called so in the statement. */
+export const claimedColumns = (table: string): string => {
+  const rest = seldom.map((name) => `${table}.${name}`).join(", ")
+  return [
+    ...claimed.map(([name]) => `${table}.${name}`),
+    `CASE WHEN num_nonnulls(${rest}) > 0 THEN json_build_array(${rest})::text END AS rest`,
+  ].join(", ")
+}
+
 /** A row of `columns`, as an array: those are cheaper to make than objects of thirty keys. */
 export type Row = ReadonlyArray<unknown>
 
@@ -72,6 +110,9 @@ const orUndefined = (value: unknown): unknown => (value === null ? undefined : v
 
 /** The same object for all records without headers, so frozen. */
 const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
+
+const headersOf = (text: unknown): Readonly<Record<string, string>> =>
+  text === null ? noHeaders : (JSON.parse(text as string) as Record<string, string>)
 
 const onFailures = ["continue", "cancelSiblings", "cancel"] as const
 const thens = ["run", "end"] as const
@@ -93,7 +134,7 @@ const common = (row: Row) => ({
   queue: row[2] as string,
   payload: row[28] as string,
   payloadRef: orUndefined(row[32]) as string | undefined,
-  headers: row[27] === null ? noHeaders : (JSON.parse(row[27] as string) as Record<string, string>),
+  headers: headersOf(row[27]),
   priority: row[7] as number,
   eta: row[8] as number,
   name: orUndefined(row[25]) as string | undefined,
@@ -133,15 +174,54 @@ export const toRecord = (row: Row, now: number): TaskRecord => ({
   leaseUntil: orUndefined(row[18]) as number | undefined,
 })
 
-export const toClaimed = (row: Row): ClaimedRecord => ({
-  ...common(row),
-  state: "running",
-  firstAttemptAt: row[21] as number,
-  startedAt: row[20] as number,
-  worker: row[19] as string,
-  leaseUntil: row[18] as number,
-  token: row[9] as number,
-})
+/** What was claimed by that worker at that time. */
+export const toClaimed = (row: Row, worker: string, now: number): ClaimedRecord => {
+  const rest: Row = row[17] === null ? [] : (JSON.parse(row[17] as string) as Row)
+  const [target, expiresAt, lease, timeout, reason, cancelRequested, name, retry, result, failure] = rest
+  const [uniqueKey, payloadRef, progress, memberOf, joined] = rest.slice(10)
+  return {
+    id: row[0] as TaskId,
+    task: row[2] as string,
+    version: row[3] as number,
+    queue: row[1] as string,
+    payload: row[14] as string,
+    payloadRef: orUndefined(payloadRef) as string | undefined,
+    headers: headersOf(row[15]),
+    priority: row[4] as number,
+    eta: row[5] as number,
+    name: orUndefined(name) as string | undefined,
+    uniqueKey: orUndefined(uniqueKey) as string | undefined,
+    target: orUndefined(target) as string | undefined,
+    expiresAt: numberIn(expiresAt),
+    retry: orUndefined(retry) as string | undefined,
+    timeout: numberIn(timeout),
+    lease: numberIn(lease),
+    maxCrashes: row[9] as number,
+    keep: row[10] as number,
+    enqueuedAt: row[11] as number,
+    attempt: row[7] as number,
+    crashes: row[8] as number,
+    cancelRequested: orUndefined(cancelRequested) as string | undefined,
+    endedAt: undefined,
+    reason: orUndefined(reason) as DeadReason | undefined,
+    result: orUndefined(result) as string | undefined,
+    failure: orUndefined(failure) as string | undefined,
+    progress: orUndefined(progress) as string | undefined,
+    key: orUndefined(row[16]) as string | undefined,
+    memberOf: orUndefined(memberOf) as TaskId | undefined,
+    join: joined === undefined || joined === null ? undefined : tallyOf(joined as ReadonlyArray<number>),
+    state: "running",
+    firstAttemptAt: row[12] as number,
+    startedAt: now,
+    worker,
+    leaseUntil: row[13] as number,
+    token: row[6] as number,
+  }
+}
+
+/** A number as JSON has it; infinite ones are text there. */
+const numberIn = (value: unknown): number | undefined =>
+  value === undefined || value === null ? undefined : Number(value)
 
 const { OID } = PgTypes
 

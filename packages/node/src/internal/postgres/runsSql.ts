@@ -32,8 +32,8 @@ export const unnestRuns = (prefix: string): string =>
 export const mark = (of: string): string => `(coalesce('=' || ${of}target, ''))`
 
 /** The records of a run that are not before its known head. */
-export const inRun = (schema: string): string => `${schema}.records r
-      WHERE r.state = 0 AND r.key IS NULL AND r.queue = p_queue AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
+export const inRun = (schema: string, queue = "p_queue"): string => `${schema}.records r
+      WHERE r.state = 0 AND r.key IS NULL AND r.queue = ${queue} AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
         AND r.version = run.version AND -r.priority = run.rank AND (r.eta, r.seq) >= (run.eta, run.seq)
         AND r.target IS NOT DISTINCT FROM run.target`
 
@@ -46,6 +46,7 @@ export const runsFunctions = (schema: string): ReadonlyArray<string> => {
     // The runs that a claim allows, found by seeking from one to the next.
     plpgsql({
       name: `${schema}.runs`,
+      isInner: true,
       parameters: ["p_queue text", "p_tasks text[]", "p_versions double precision[]", "p_targets text[]"],
       returns: `TABLE (${runColumns})`,
       body: `BEGIN
@@ -71,6 +72,7 @@ END`,
     // The runs that there still are, with their heads.
     plpgsql({
       name: `${schema}.heads`,
+      isInner: true,
       parameters: ["p_queue text", ...runLists("p_")],
       returns: `TABLE (${runColumns})`,
       body: `BEGIN

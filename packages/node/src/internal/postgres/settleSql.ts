@@ -64,6 +64,7 @@ export const settleFunctions = (schema: string): ReadonlyArray<string> => [
   // What the settlements mean for others.
   plpgsql({
     name: `${schema}.settled`,
+    isInner: true,
     parameters: [`p_meanings ${schema}.meaning[]`, "p_now double precision", `e ${schema}.ends`],
     returns: `${schema}.ends`,
     body: `DECLARE

@@ -21,6 +21,7 @@ const followUp = (schema: string): string =>
 export const takeBackFunction = (schema: string): string =>
   plpgsql({
     name: `${schema}.take_back`,
+    isInner: true,
     parameters: [
       "p_now double precision",
       "p_by text",

@@ -11,7 +11,7 @@
 import { isThere, plpgsql } from "./functions.ts"
 import { slack } from "./keysSql.ts"
 import { Turn } from "./keyTables.ts"
-import { columns, columnTypes } from "./row.ts"
+import { claimedColumns, claimedList } from "./row.ts"
 import { inRun, mark, runLists, unnestRuns } from "./runsSql.ts"
 import { start } from "./startSql.ts"
 
@@ -176,9 +176,10 @@ const candidates = (schema: string, found: string): string => `WITH ${turns(sche
   )
   SELECT array_agg(ROW(${candidate.map(([name]) => `every.${name}`).join(", ")})::${schema}.candidate
       ORDER BY every.tag, every.key, every.nth),
+    array_agg(every.record ORDER BY every.tag, every.key, every.nth) FILTER (WHERE every.tag IS NOT NULL), count(every.tag),
     count(*) FILTER (WHERE every.tag <= every.level OR every.turn IS NULL) >= p_count,
     bool_or(every.is_cut), bool_or(every.is_idle), max(every.nth_key) >= most_keys
-  INTO candidates, is_enough, is_cut, has_idle, has_more_keys FROM every`
+  INTO candidates, tids, possible, is_enough, is_cut, has_idle, has_more_keys FROM every`
 
 /** A time that was said to come, by rounding not before now. */
 const ahead = (time: string): string =>
@@ -198,29 +199,132 @@ const setAside = (schema: string): string => `UPDATE ${schema}.turns t SET
       WHERE c.is_idle AND t.ctid = c.at`
 
 /** The candidates that were started. */
-const chosen = `FROM unnest(p_candidates) WITH ORDINALITY AS c
+const chosen = `FROM unnest(candidates) WITH ORDINALITY AS c
     WHERE c.ordinality <= until AND c.ordinality <> ALL (others)`
+
+/** The variables of `startTurns`. */
+export const turnVariables = (schema: string): ReadonlyArray<string> => [
+  `candidates ${schema}.candidate[];`,
+  // The records of those that may start, and how many these are.
+  "tids tid[];",
+  "possible bigint;",
+  "places bigint[];",
+  // The place of the last that starts, and those before it that do not.
+  "until bigint;",
+  "others bigint[];",
+  "new_time double precision;",
+  "new_place double precision;",
+]
+
+/**
+ * Starts the first candidates, at most so many as are allowed, and moves their turns and the time on. What others have locked at
+ * this moment is passed over. Says in `started` how many it were.
+ */
+export const startTurns = (schema: string): string => `places := ARRAY(
+                SELECT c.place FROM unnest(tids) WITH ORDINALITY AS c (tid, place)
+                  JOIN ${schema}.records r ON r.ctid = c.tid AND r.state::integer = 0
+                ORDER BY c.place LIMIT allowed::bigint
+                FOR UPDATE OF r SKIP LOCKED
+              );
+              started := cardinality(places);
+              IF started > 0 THEN
+                until := places[started];
+                others := '{}';
+                IF until > started THEN
+                  others := ARRAY(SELECT n FROM generate_series(1, until) AS n EXCEPT SELECT unnest(places));
+                END IF;
+                new_time := greatest(limits.turn_time, (candidates[until]).tag);
+                RETURN QUERY
+                  WITH marked AS MATERIALIZED (
+                    SELECT c.*, c.ordinality <= until AND c.ordinality <> ALL (others) AS is_started
+                    FROM unnest(candidates) WITH ORDINALITY AS c
+                  ),
+                  begun AS (
+                    UPDATE ${schema}.records AS r SET ${start("r")}
+                    FROM marked m WHERE m.is_started AND r.ctid = m.record AND r.state::integer = 0
+                    RETURNING ${claimedColumns("r")}, m.ordinality
+                  ),
+                  -- What is left of each turn, of what was looked at.
+                  turn AS (
+                    SELECT m.at, sum((count(*) FILTER (WHERE m.is_started))::integer) OVER (PARTITION BY m.key) AS count,
+                      min(m.eta) FILTER (WHERE NOT m.is_started) AS eta, min(m.seq) FILTER (WHERE NOT m.is_started) AS seq,
+                      bool_or(m.is_more) AS is_more, bool_or(m.is_idle) AS is_idle, max(m.base) AS base, max(m.stride) AS stride,
+                      max(m.slots) AS slots, max(m.tokens) AS tokens, max(m.tokens_at) AS tokens_at, max(m.rate) AS rate
+                    FROM marked m WHERE m.at IS NOT NULL GROUP BY m.key, m.at
+                  ),
+                  left_over AS (
+                    SELECT turn.*, CASE WHEN limits.key_ordered OR slots - count < 1 THEN p_now + p_lease
+                      WHEN rate IS NOT NULL AND ${schema}.available(tokens - count) < 1
+                      THEN ${tokenAt("turn", "1 - (tokens - count)")} END AS opens_at
+                    FROM turn WHERE count > 0 AND NOT is_idle
+                  ),
+                  moved AS (
+                    UPDATE ${schema}.turns t SET place = greatest(n.base + n.count * n.stride, new_time), state = n.state,
+                      next_at = CASE n.state WHEN ${Turn.blocked} THEN ${ahead("n.opens_at")} WHEN ${Turn.aside} THEN n.eta END,
+                      eta = CASE n.state WHEN ${Turn.idle} THEN 'Infinity' ELSE coalesce(n.eta, t.eta) END,
+                      seq = CASE n.state WHEN ${Turn.idle} THEN 0 ELSE coalesce(n.seq, t.seq) END
+                    FROM (
+                      SELECT o.*, CASE WHEN o.eta IS NULL AND NOT o.is_more AND NOT limits.key_ordered THEN ${Turn.idle}
+                        WHEN o.opens_at IS NOT NULL THEN ${Turn.blocked}
+                        WHEN o.eta > p_now THEN ${Turn.aside} ELSE ${Turn.due} END AS state
+                      FROM left_over o
+                    ) n
+                    WHERE t.ctid = n.at
+                  )
+                  SELECT NULL, ${claimedList("begun")} FROM begun ORDER BY begun.ordinality;
+                new_place := limits.unkeyed_place;
+                IF v_task IS NOT NULL THEN
+                  new_place := coalesce((SELECT min(c.base) + count(*) ${chosen} AND c.key = '' HAVING count(*) > 0), new_place);
+                END IF;
+                IF new_time > limits.turn_time OR new_place > limits.unkeyed_place THEN
+                  UPDATE ${schema}.queues SET turn_time = new_time, unkeyed_place = new_place WHERE queue = limits.queue;
+                END IF;
+                -- A key has the same place in all its lanes, those that were not looked at, too.
+                IF cardinality(lanes) > 1
+                  OR EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = limits.queue AND l.id <> lanes[1].id) THEN
+                  UPDATE ${schema}.turns t SET place = k.place FROM (
+                    SELECT o.tid, ahead.place FROM (
+                      SELECT c.key, greatest(new_time, min(c.base) + count(*) * min(c.stride)) AS place ${chosen} GROUP BY c.key
+                    ) ahead CROSS JOIN LATERAL (
+                      SELECT o.ctid AS tid FROM ${schema}.turns o
+                      WHERE o.queue = limits.queue AND o.key = ahead.key AND o.place < ahead.place OFFSET 0
+                    ) o
+                  ) k
+                  WHERE t.ctid = k.tid;
+                END IF;
+                IF is_limited AND EXISTS (SELECT FROM unnest(candidates) AS c WHERE c.rate IS NOT NULL) THEN
+                  INSERT INTO ${schema}.keys AS e (queue, key, tokens, tokens_at, forget_at)
+                  SELECT limits.queue, c.key, min(c.tokens) - count(*), min(c.tokens_at),
+                    min(c.tokens_at) + (min(c.burst) - min(c.tokens) + count(*)) * 1000 / min(c.rate) + ${slack}
+                  ${chosen} AND c.rate IS NOT NULL GROUP BY c.key ORDER BY c.key
+                  ON CONFLICT (queue, key) DO UPDATE SET tokens = excluded.tokens, tokens_at = excluded.tokens_at,
+                    forget_at = excluded.forget_at;
+                END IF;
+              END IF;`
 
 export const turnsFunctions = (schema: string): ReadonlyArray<string> => [
   // The candidates of a claim, the first of all with the smallest tags: `p_count` of those that may start now, if there are
   // so many. `p` is the queue as it was read under its lock.
   plpgsql({
     name: `${schema}.look_turns`,
+    isInner: true,
     parameters: [
       `p ${schema}.queues`,
       "p_queue text",
       `p_lanes ${schema}.lanes[]`,
+      // Whether anything may limit keys.
+      "is_limited boolean",
       "p_count bigint",
       "p_now double precision",
       ...runLists("p_"),
+      `OUT candidates ${schema}.candidate[]`,
+      "OUT tids tid[]",
+      "OUT possible bigint",
     ],
-    returns: `${schema}.candidate[]`,
+    returns: "record",
     body: `DECLARE
-  candidates ${schema}.candidate[];
   most_keys bigint := p_count;
   reach double precision := 1;
-  is_limited boolean := p.key_max_concurrent IS NOT NULL OR p.key_rate IS NOT NULL OR p.key_ordered
-    OR EXISTS (SELECT FROM ${schema}.keys k WHERE k.queue = p.queue);
   is_enough boolean;
   is_cut boolean;
   has_idle boolean;
@@ -241,103 +345,6 @@ BEGIN
       reach := 4 * reach;
     END IF;
   END LOOP;
-  RETURN candidates;
-END`,
-  }),
-  // Starts the first candidates, at most `p_count`, and moves their turns and the time on. What others have locked at this
-  // moment is passed over.
-  plpgsql({
-    name: `${schema}.start_turns`,
-    parameters: [
-      `p ${schema}.queues`,
-      `p_candidates ${schema}.candidate[]`,
-      "p_count bigint",
-      "p_lease double precision",
-      "p_worker text",
-      "p_now double precision",
-      // Whether the queue has no other lane than the one that was looked at.
-      "p_is_only boolean",
-    ],
-    returns: `TABLE (${columnTypes})`,
-    body: `DECLARE
-  places bigint[];
-  -- The place of the last that starts, and those before it that do not.
-  until bigint;
-  others bigint[] := '{}';
-  new_time double precision;
-  new_place double precision;
-BEGIN
-  places := ARRAY(
-    SELECT c.ordinality FROM unnest(p_candidates) WITH ORDINALITY AS c
-      JOIN ${schema}.records r ON r.ctid = c.record AND r.state::integer = 0
-    WHERE c.tag IS NOT NULL ORDER BY c.ordinality LIMIT p_count
-    FOR UPDATE OF r SKIP LOCKED
-  );
-  IF cardinality(places) = 0 THEN RETURN; END IF;
-  until := places[cardinality(places)];
-  IF until > cardinality(places) THEN
-    others := ARRAY(SELECT n FROM generate_series(1, until) AS n EXCEPT SELECT unnest(places));
-  END IF;
-  new_time := greatest(p.turn_time, (p_candidates[until]).tag);
-  RETURN QUERY
-    WITH marked AS MATERIALIZED (
-      SELECT c.*, count(*) FILTER (WHERE c.is_started) OVER (PARTITION BY c.key) AS count FROM (
-        SELECT c.*, c.ordinality <= until AND c.ordinality <> ALL (others) AS is_started
-        FROM unnest(p_candidates) WITH ORDINALITY AS c
-      ) c
-    ),
-    started AS (
-      UPDATE ${schema}.records AS r SET ${start("r")}
-      FROM marked m WHERE m.is_started AND r.ctid = m.record AND r.state::integer = 0
-      RETURNING ${columns("r")}, m.ordinality
-    ),
-    -- What is left of each turn, of what was looked at.
-    left_over AS (
-      SELECT m.at, m.base + m.count * m.stride AS place, min(m.eta) FILTER (WHERE NOT m.is_started) AS eta,
-        min(m.seq) FILTER (WHERE NOT m.is_started) AS seq, bool_or(m.is_more) AS is_more,
-        CASE WHEN p.key_ordered OR m.slots - m.count < 1 THEN p_now + p_lease
-          WHEN m.rate IS NOT NULL AND ${schema}.available(m.tokens - m.count) < 1
-          THEN ${tokenAt("m", "1 - (m.tokens - m.count)")} END AS opens_at
-      FROM marked m WHERE m.count > 0 AND NOT m.is_idle AND m.at IS NOT NULL
-      GROUP BY m.at, m.base, m.stride, m.count, m.slots, m.tokens, m.tokens_at, m.rate
-    ),
-    moved AS (
-      UPDATE ${schema}.turns t SET place = greatest(n.place, new_time), state = n.state,
-        next_at = CASE n.state WHEN ${Turn.blocked} THEN ${ahead("n.opens_at")} WHEN ${Turn.aside} THEN n.eta END,
-        eta = CASE n.state WHEN ${Turn.idle} THEN 'Infinity' ELSE coalesce(n.eta, t.eta) END,
-        seq = CASE n.state WHEN ${Turn.idle} THEN 0 ELSE coalesce(n.seq, t.seq) END
-      FROM (
-        SELECT o.*, CASE WHEN o.eta IS NULL AND NOT o.is_more AND NOT p.key_ordered THEN ${Turn.idle}
-          WHEN o.opens_at IS NOT NULL THEN ${Turn.blocked}
-          WHEN o.eta > p_now THEN ${Turn.aside} ELSE ${Turn.due} END AS state
-        FROM left_over o
-      ) n
-      WHERE t.ctid = n.at
-    )
-    SELECT ${columns("started")} FROM started ORDER BY started.ordinality;
-  new_place := coalesce((SELECT min(c.base) + count(*) ${chosen} AND c.key = '' HAVING count(*) > 0), p.unkeyed_place);
-  IF new_time > p.turn_time OR new_place > p.unkeyed_place THEN
-    UPDATE ${schema}.queues SET turn_time = new_time, unkeyed_place = new_place WHERE queue = p.queue;
-  END IF;
-  IF NOT p_is_only THEN
-    UPDATE ${schema}.turns t SET place = k.place FROM (
-      SELECT o.tid, ahead.place FROM (
-        SELECT c.key, greatest(new_time, min(c.base) + count(*) * min(c.stride)) AS place ${chosen} GROUP BY c.key
-      ) ahead CROSS JOIN LATERAL (
-        SELECT o.ctid AS tid FROM ${schema}.turns o
-        WHERE o.queue = p.queue AND o.key = ahead.key AND o.place < ahead.place OFFSET 0
-      ) o
-    ) k
-    WHERE t.ctid = k.tid;
-  END IF;
-  IF EXISTS (SELECT FROM unnest(p_candidates) AS c WHERE c.rate IS NOT NULL) THEN
-    INSERT INTO ${schema}.keys AS e (queue, key, tokens, tokens_at, forget_at)
-    SELECT p.queue, c.key, min(c.tokens) - count(*), min(c.tokens_at),
-      min(c.tokens_at) + (min(c.burst) - min(c.tokens) + count(*)) * 1000 / min(c.rate) + ${slack}
-    ${chosen} AND c.rate IS NOT NULL GROUP BY c.key ORDER BY c.key
-    ON CONFLICT (queue, key) DO UPDATE SET tokens = excluded.tokens, tokens_at = excluded.tokens_at,
-      forget_at = excluded.forget_at;
-  END IF;
 END`,
   }),
 ]

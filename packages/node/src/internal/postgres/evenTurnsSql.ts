@@ -1,0 +1,86 @@
+/**
+ * Claiming by turns where all keys are alike, in one statement: nothing limits them, none has a weight of its own, all their
+ * records are of one lane, and none of the queue is without a key. The rule is that of `turnsSql`, which does it for all other
+ * cases, and here too where this finds that it has not looked far enough, or that a turn which should start something has
+ * nothing to start: then this starts nothing.
+ */
+import { Turn } from "./keyTables.ts"
+import { claimedColumns, claimedList } from "./row.ts"
+import { mark } from "./runsSql.ts"
+import { start } from "./startSql.ts"
+
+/**
+ * Says in `started` how many it were. One key more is looked at than may start something, and of each as many records as a fair
+ * share of that can be, and one more by which to know when it has its next turn.
+ */
+export const startEvenTurns = (schema: string): string => `lane := lanes[1];
+              wanted := allowed::bigint;
+              RETURN QUERY
+                WITH due AS MATERIALIZED (
+                  SELECT * FROM (
+                    (SELECT t.ctid AS at, t.key, limits.turn_time AS base, t.eta, t.seq FROM ${schema}.turns t
+                      WHERE t.lane = lane.id AND t.state = ${Turn.due} AND t.place = '-Infinity' ORDER BY t.key LIMIT wanted + 1)
+                    UNION ALL
+                    (SELECT t.ctid, t.key, t.place, t.eta, t.seq FROM ${schema}.turns t
+                      WHERE t.lane = lane.id AND t.state = ${Turn.due} AND t.place >= limits.turn_time
+                      ORDER BY t.place, t.key LIMIT wanted + 1)
+                  ) either ORDER BY base, key LIMIT wanted + 1
+                ),
+                -- So far the records need be looked at: see \`depths\` of the other.
+                level AS (
+                  SELECT CASE WHEN count(*) > wanted THEN max(base) ELSE (wanted + 1 + sum(base)) / count(*) END AS tag FROM due
+                ),
+                seen AS MATERIALIZED (
+                  SELECT due.at, due.key, due.base, r.tid, r.eta, r.seq, r.nth, r.nth > due.depth AS is_more,
+                    CASE WHEN r.eta <= p_now THEN due.base + r.nth - 1 END AS tag
+                  FROM (
+                    SELECT due.*, greatest(1, floor(level.tag - due.base + 1e-9) + 1) AS depth FROM due CROSS JOIN level
+                  ) due LEFT JOIN LATERAL (
+                    SELECT each.*, row_number() OVER () AS nth FROM (
+                      SELECT r.ctid AS tid, r.eta, r.seq FROM ${schema}.records r
+                      WHERE r.state = 0 AND r.key IS NOT NULL AND r.queue = lane.queue AND r.key = due.key AND r.task = lane.task
+                        AND ${mark("r.")} = lane.mark AND r.version = lane.version AND -r.priority = lane.rank
+                        AND (r.eta, r.seq) >= (due.eta, due.seq) AND r.eta < 'Infinity' AND (r.bury_at IS NULL OR r.bury_at > p_now)
+                      ORDER BY r.eta, r.seq LIMIT due.depth::bigint + 1
+                    ) each
+                  ) r ON true
+                ),
+                found AS (
+                  SELECT bool_and(s.tag IS NOT NULL OR coalesce(s.nth > 1, false))
+                    AND (count(*) FILTER (WHERE s.tag <= level.tag) > wanted OR NOT bool_or(s.is_more AND s.tag IS NOT NULL)) AS is_all
+                  FROM seen s CROSS JOIN level
+                ),
+                taken AS MATERIALIZED (
+                  SELECT r.ctid AS tid, s.tag, s.key, s.nth FROM seen s
+                    JOIN ${schema}.records r ON r.ctid = s.tid AND r.state::integer = 0
+                  WHERE s.tag IS NOT NULL AND (SELECT is_all FROM found)
+                  ORDER BY s.tag, s.key, s.nth LIMIT wanted
+                  FOR UPDATE OF r SKIP LOCKED
+                ),
+                reached AS (SELECT greatest(limits.turn_time, max(tag)) AS tag FROM taken),
+                begun AS (
+                  UPDATE ${schema}.records AS r SET ${start("r")}
+                  FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
+                  RETURNING ${claimedColumns("r")}, taken.tag, taken.nth
+                ),
+                moved AS (
+                  UPDATE ${schema}.turns t SET place = greatest(n.place, reached.tag),
+                    state = CASE WHEN n.eta > p_now THEN ${Turn.aside} WHEN n.eta IS NOT NULL OR n.is_more THEN ${Turn.due}
+                      ELSE ${Turn.idle} END,
+                    next_at = CASE WHEN n.eta > p_now THEN n.eta END,
+                    eta = CASE WHEN n.eta IS NOT NULL THEN n.eta WHEN n.is_more THEN t.eta ELSE 'Infinity' END,
+                    seq = CASE WHEN n.eta IS NOT NULL THEN n.seq WHEN n.is_more THEN t.seq ELSE 0 END
+                  FROM (
+                    SELECT s.at, min(s.base) + count(*) FILTER (WHERE s.is_started) AS place, bool_or(s.is_more) AS is_more,
+                      min(s.eta) FILTER (WHERE NOT s.is_started) AS eta, min(s.seq) FILTER (WHERE NOT s.is_started) AS seq
+                    FROM (SELECT s.*, s.tid = ANY (ARRAY(SELECT tid FROM taken)) AS is_started FROM seen s OFFSET 0) s
+                    GROUP BY s.at HAVING bool_or(s.is_started)
+                  ) n CROSS JOIN reached
+                  WHERE t.ctid = n.at
+                ),
+                later AS (
+                  UPDATE ${schema}.queues q SET turn_time = reached.tag FROM reached
+                  WHERE q.queue = limits.queue AND q.turn_time < reached.tag
+                )
+                SELECT NULL, ${claimedList("begun")} FROM begun ORDER BY begun.tag, begun.key, begun.nth;
+              GET DIAGNOSTICS started = ROW_COUNT;`
