@@ -2,7 +2,7 @@
  * What turns by key cost: the same claims on a queue whose records have keys, ten thousand of them, and on one whose records
  * have none, with every driver, side by side. Each claim takes `--batch` records, which are settled before the next, uncounted.
  *
- *     pnpm bench keys [--keys 10000] [--each 20] [--count 100000] [--batch 50] [--rounds 3] [--only memory|sqlite|postgres] [--blocks] [--limited]
+ *     pnpm bench keys [--keys 10000] [--each 20] [--count 200000] [--batch 50] [--rounds 3] [--only memory|sqlite|postgres] [--blocks] [--limited]
  *
  * `--blocks` stores all of a key one after the other, so that each claim finds its records far apart: the worst for whatever
  * keeps them in the order of insertion. `--limited` gives each key a limit of one running record and a rate besides.
@@ -23,7 +23,7 @@ const { values } = parseArgs({
   options: {
     keys: { type: "string", default: "10000" },
     each: { type: "string", default: "20" },
-    count: { type: "string", default: "100000" },
+    count: { type: "string", default: "200000" },
     rounds: { type: "string", default: "3" },
     batch: { type: "string", default: "50" },
     only: { type: "string" },

@@ -43,6 +43,8 @@ export const keyTables = (schema: string): ReadonlyArray<string> => [
     forget_at double precision,
     PRIMARY KEY (queue, key)
   ) WITH (fillfactor = 50)`,
+  `CREATE INDEX holding_keys ON ${schema}.queues (queue) WHERE key_max_concurrent IS NOT NULL OR key_ordered`,
+  `CREATE INDEX holding_key ON ${schema}.keys (queue) WHERE max_concurrent IS NOT NULL`,
   // From when on nothing may be known of a key any more, as far as can be said without looking.
   `CREATE INDEX forgettable ON ${schema}.keys (forget_at) WHERE forget_at IS NOT NULL`,
   // The runs of a queue, of all its keys together. No turn that is due has a place before `swept`, besides those at -Infinity.

@@ -5,20 +5,21 @@
  * What is given is sorted by id: calls that meet lock the records in one order, and never wait for each other for ever.
  */
 import { arrive, awaken } from "./arrivalsSql.ts"
-import { holdsIn, isSuperseded, withAttempt } from "./endingSql.ts"
-import { plpgsql, same } from "./functions.ts"
+import { holdsIn, withAttempt } from "./endingSql.ts"
+import { isThere, plpgsql, same } from "./functions.ts"
 import { followable } from "./joinTables.ts"
 import { isHeldByEnds } from "./keysSql.ts"
 
 /** Settlements after which a record waits again, unless it is over. */
 const again = `g.tag IN ('Retry', 'Snooze', 'Release')`
-const isOver = (schema: string) => `(r.cancel_requested IS NOT NULL OR ${isSuperseded(schema, "r")})`
+/** What comes after it waits already. */
+const isSuperseded = "r.id = ANY (superseded)"
+const isOver = `(r.cancel_requested IS NOT NULL OR ${isSuperseded})`
 /** The state that a settlement leads to. */
-const state = (schema: string) => `CASE g.tag WHEN 'Succeed' THEN 2 WHEN 'Cancel' THEN 3 WHEN 'Bury' THEN 4
-      ELSE CASE WHEN ${isOver(schema)} THEN 3 ELSE 0 END END`
+const state = `CASE g.tag WHEN 'Succeed' THEN 2 WHEN 'Cancel' THEN 3 WHEN 'Bury' THEN 4
+      ELSE CASE WHEN ${isOver} THEN 3 ELSE 0 END END`
 const isHeld = `${same("r.id", "g.id")} AND r.state::integer = 1 AND r.token = g.token`
-const isDropped = (schema: string) =>
-  `r.keep = 0 AND (g.tag IN ('Succeed', 'Cancel') OR (${again} AND ${isOver(schema)}))`
+const isDropped = `r.keep = 0 AND (g.tag IN ('Succeed', 'Cancel') OR (${again} AND ${isOver}))`
 
 /** What is given of each settlement. */
 const given = [
@@ -52,7 +53,7 @@ const meaning = [
 ] as const
 /** What is returned of a record in this state: most mean nothing for others. */
 const returned = (schema: string, state: string): string =>
-  `CASE WHEN r.key IS NOT NULL OR r.member_of IS NOT NULL OR g.pause IS NOT NULL OR r.unique_while & ${followable} <> 0
+  `CASE WHEN (r.key IS NOT NULL AND (some_wait OR ${again})) OR r.member_of IS NOT NULL OR g.pause IS NOT NULL OR r.unique_while & ${followable} <> 0
       THEN ROW(g.ord, ${state}, r.id, r.queue, r.key, r.member_of, g.hand, g.pause, g.eta,
         r.unique_while & ${followable} <> 0)::${schema}.meaning END AS meaning`
 
@@ -115,24 +116,31 @@ END`,
   queues text[];
   seconds bigint[];
   meanings ${schema}.meaning[];
+  superseded uuid[] := '{}';
+  -- Whether keys of any queue may wait for the end of what runs of them.
+  some_wait boolean := ${isThere(`${schema}.queues q WHERE q.key_max_concurrent IS NOT NULL OR q.key_ordered`)}
+    OR ${isThere(`${schema}.keys k WHERE k.max_concurrent IS NOT NULL`)};
 BEGIN
+  IF p_tag && ARRAY['Retry', 'Snooze', 'Release'] THEN
+    superseded := ARRAY(SELECT f.follows FROM ${schema}.records f WHERE f.follows = ANY (p_id));
+  END IF;
   WITH given AS MATERIALIZED (
     SELECT * FROM unnest(${given.map(([name]) => `p_${name}`).join(", ")})
       WITH ORDINALITY AS g (${given.map(([name]) => name).join(", ")}, ord)
   ),
   dropped AS (
-    DELETE FROM ${schema}.records r USING given g WHERE p_drops AND ${isHeld} AND ${isDropped(schema)}
+    DELETE FROM ${schema}.records r USING given g WHERE p_drops AND ${isHeld} AND ${isDropped}
     RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, 3 AS state,
       ${returned(schema, "CASE g.tag WHEN 'Succeed' THEN 2 ELSE 3 END")}
   ),
   kept AS (
     UPDATE ${schema}.records r SET
-      state = ${state(schema)},
-      eta = CASE WHEN ${again} AND NOT ${isOver(schema)} THEN greatest(g.now, g.eta) ELSE r.eta END,
+      state = ${state},
+      eta = CASE WHEN ${again} AND NOT ${isOver} THEN greatest(g.now, g.eta) ELSE r.eta END,
       attempt = CASE WHEN g.tag IN ('Snooze', 'Release') THEN r.attempt - 1 ELSE r.attempt END,
       lease_until = NULL,
-      ended_at = CASE WHEN ${again} AND NOT ${isOver(schema)} THEN NULL ELSE g.now END,
-      prune_at = CASE WHEN r.keep < 'Infinity' AND ${state(schema)} IN (2, 3) THEN g.now + r.keep END,
+      ended_at = CASE WHEN ${again} AND NOT ${isOver} THEN NULL ELSE g.now END,
+      prune_at = CASE WHEN r.keep < 'Infinity' AND ${state} IN (2, 3) THEN g.now + r.keep END,
       reason = g.reason,
       result = g.result,
       progress = coalesce(g.progress, r.progress),
@@ -140,10 +148,10 @@ BEGIN
       failure_tag = CASE WHEN g.failure IS NULL THEN r.failure_tag ELSE g.failure_tag END,
       ledger = CASE WHEN g.tag = 'Succeed' THEN r.ledger
         ELSE ${withAttempt("r", { at: "g.now", outcome: "g.tag", failure: "g.failure" })} END,
-      cancel_requested = CASE WHEN ${again} AND ${isSuperseded(schema, "r")} THEN coalesce(r.cancel_requested, 'superseded')
+      cancel_requested = CASE WHEN ${again} AND ${isSuperseded} THEN coalesce(r.cancel_requested, 'superseded')
         ELSE r.cancel_requested END,
-      holds = ${holdsIn("r", `(${state(schema)})`)}
-    FROM given g WHERE ${isHeld} AND NOT (p_drops AND ${isDropped(schema)})
+      holds = ${holdsIn("r", `(${state})`)}
+    FROM given g WHERE ${isHeld} AND NOT (p_drops AND ${isDropped})
     RETURNING g.ord, g.tag, g.now, g.progress, r.id, r.queue, r.name, r.tombstone, r.state::integer,
       ${returned(schema, "r.state")}
   ),
