@@ -7,7 +7,6 @@ import * as RetryPolicy from "@outlive/deferred/RetryPolicy"
 import * as Task from "@outlive/deferred/Task"
 import * as TaskBatch from "@outlive/deferred/TaskBatch"
 import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
-import * as TaskResolver from "@outlive/deferred/TaskResolver"
 import * as Worker from "@outlive/deferred/Worker"
 import { Console, Effect, Exit, Layer, References, Schema } from "effect"
 
@@ -64,7 +63,7 @@ const App = Worker.layer({ tasks: [Send, Forecast], concurrency: 100 }).pipe(
   Layer.provideMerge(TaskQueueMemory.layer),
 )
 
-const forecast = TaskResolver.make(Forecast)
+const forecast = Task.resolver(Forecast)
 
 export const program = Effect.gen(function* () {
   const letters = yield* Send.deferAll(["ada", "bob", "cyd"].map((to) => ({ to })))

@@ -38,6 +38,7 @@ import type { Options, Settings } from "./TaskOptions.ts"
 import type { TaskQueue, TaskQueueError } from "./TaskQueue.ts"
 import type { TaskRecord } from "./TaskRecord.ts"
 import type { TaskRef } from "./TaskRef.ts"
+import * as TaskResolver from "./TaskResolver.ts"
 import type * as TaskThread from "./TaskThread.ts"
 import * as TaskVersions from "./TaskVersions.ts"
 
@@ -277,6 +278,9 @@ export const item: typeof TaskFanOut.item = TaskFanOut.item
 
 /** Begins a chain of tasks, each with the success of the one before as its payload: see `TaskChain`. @since 0.1.0 */
 export const chain: typeof TaskChain.make = TaskChain.make
+
+/** The task as a function that asks for its result, what is asked in one turn in one call: see `TaskResolver`. @since 0.1.0 */
+export const resolver: typeof TaskResolver.make = TaskResolver.make
 
 /** Begins a chain of payload versions: see `TaskVersions`. @since 0.1.0 */
 export const versions: typeof TaskVersions.make = TaskVersions.make

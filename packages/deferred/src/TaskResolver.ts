@@ -8,14 +8,22 @@ import * as Effect from "effect/Effect"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import type * as Schema from "effect/Schema"
-import type { DeferOptions, TaskAlreadyExists, TombstonedTask } from "./DeferOptions.ts"
-import type * as Task from "./Task.ts"
+import type {
+  DeferOptions,
+  InvalidTaskOptions,
+  PayloadTooLarge,
+  TaskAlreadyExists,
+  TombstonedTask,
+} from "./DeferOptions.ts"
+import type { AnyTask } from "./TaskFanOut.ts"
 import type { TaskQueue, TaskQueueError } from "./TaskQueue.ts"
 import type { TaskCancelled, TaskDead, TaskNotFound } from "./TaskRef.ts"
 
 /** What a request for a task's result can fail with, its own errors aside. @since 0.1.0 */
 export type ResolveError =
-  | Task.DeferError
+  | InvalidTaskOptions
+  | PayloadTooLarge
+  | Schema.SchemaError
   | TaskAlreadyExists
   | TombstonedTask
   | TaskDead
@@ -38,61 +46,71 @@ export interface TaskRequest<Input, out A, out E, out R> extends Request.Request
  * @example
  * ```ts
  * import * as Task from "@outlive/deferred/Task"
- * import * as TaskResolver from "@outlive/deferred/TaskResolver"
  * import { Effect, Schema } from "effect"
  *
  * const Thumbnail = Task.make("Thumbnail", { payload: { path: Schema.String }, success: Schema.String })
- * const thumbnail = TaskResolver.make(Thumbnail)
+ * const thumbnail = Task.resolver(Thumbnail)
  * // One round trip to the queue; the results come in the order of the paths.
  * const all = Effect.forEach(["a.png", "b.png"], (path) => thumbnail({ path }), { concurrency: "unbounded" })
  * ```
  *
  * @since 0.1.0
  */
-export const make = <
-  Name extends string,
-  Payload extends Schema.Top,
-  Success extends Schema.Top,
-  Error extends Schema.Top,
->(
-  task: Task.Task<Name, Payload, Success, Error>,
-  options?: DeferOptions | ((payload: Payload["~type.make.in"]) => DeferOptions),
+export const make = <T extends AnyTask>(
+  task: T,
+  options?: DeferOptions | ((payload: T["payload"]["~type.make.in"]) => DeferOptions),
 ): ((
-  payload: Payload["~type.make.in"],
+  payload: T["payload"]["~type.make.in"],
 ) => Effect.Effect<
-  Success["Type"],
-  Error["Type"] | ResolveError,
-  TaskQueue | Payload["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
+  T["success"]["Type"],
+  T["error"]["Type"] | ResolveError,
+  TaskQueue | T["payload"]["EncodingServices"] | T["success"]["DecodingServices"] | T["error"]["DecodingServices"]
 >) => {
-  type Services = TaskQueue | Payload["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
-  type Asked = TaskRequest<Payload["~type.make.in"], Success["Type"], Error["Type"] | ResolveError, Services>
+  type Services =
+    | TaskQueue
+    | T["payload"]["EncodingServices"]
+    | T["success"]["DecodingServices"]
+    | T["error"]["DecodingServices"]
+  type Asked = TaskRequest<
+    T["payload"]["~type.make.in"],
+    T["success"]["Type"],
+    T["error"]["Type"] | ResolveError,
+    Services
+  >
   const request = Request.of<Asked>()
-  const resolver = resolverOf(task, options)
+  // A task defers; its own type would have this module and `Task` need one another.
+  const resolver = resolverOf(task as unknown as Deferring, options)
   return (payload) => Effect.request(request({ payload } as never), resolver as RequestResolver.RequestResolver<Asked>)
 }
 
 type Anything = TaskRequest<unknown, unknown, unknown, unknown>
 
-const resolverOf = <Input>(
-  task: {
-    readonly deferAll: (
-      payloads: Iterable<Input>,
-      options?: DeferOptions | ((payload: Input, index: number) => DeferOptions),
-    ) => Effect.Effect<ReadonlyArray<Task.DeferOutcome<Schema.Top, Schema.Top>>, unknown, unknown>
-  },
-  options: DeferOptions | ((payload: Input) => DeferOptions) | undefined,
+/** What it does with a task. */
+interface Deferring {
+  readonly deferAll: (
+    payloads: Iterable<unknown>,
+    options?: DeferOptions | ((payload: unknown, index: number) => DeferOptions),
+  ) => Effect.Effect<ReadonlyArray<Outcome>, unknown, unknown>
+}
+type Outcome =
+  | { readonly _tag: "Deferred"; readonly ref: { readonly await: Effect.Effect<unknown, unknown, unknown> } }
+  | { readonly _tag: "Refused"; readonly error: TaskAlreadyExists | TombstonedTask }
+
+const resolverOf = (
+  task: Deferring,
+  options: DeferOptions | ((payload: unknown) => DeferOptions) | undefined,
 ): RequestResolver.RequestResolver<Anything> => {
   const complete = (entry: Request.Entry<Anything>, result: Effect.Effect<unknown, unknown, unknown>) =>
     Request.completeEffect(entry, Effect.provideContext(result, entry.context))
-  const wait = (outcome: Task.DeferOutcome<Schema.Top, Schema.Top> | undefined) =>
+  const wait = (outcome: Outcome | undefined) =>
     outcome?._tag === "Deferred" ? outcome.ref.await : Effect.fail(outcome?.error)
   const deferOne = ({ request }: Request.Entry<Anything>) =>
-    Effect.flatMap(task.deferAll([request.payload as Input], options), ([outcome]) => wait(outcome))
+    Effect.flatMap(task.deferAll([request.payload], options), ([outcome]) => wait(outcome))
   const together = { concurrency: "unbounded", discard: true } as const
 
   return RequestResolver.make<Anything>((entries) => {
     const [first] = entries
-    const payloads = entries.map(({ request }) => request.payload as Input)
+    const payloads = entries.map(({ request }) => request.payload)
     return Effect.matchEffect(Effect.provideContext(task.deferAll(payloads, options), first.context), {
       onSuccess: (outcomes) => Effect.forEach(entries, (entry, n) => complete(entry, wait(outcomes[n])), together),
       // Nothing was stored: what is wrong with one of them is no fault of the others.
