@@ -46,6 +46,7 @@ export const contenders = {
   plainjob: { file: "../peers/plainjob.ts", engine: "sqlite", options: {} },
   "floor-sqlite": { file: "floorSqlite.ts", engine: "sqlite", options: {} },
   bullmq: { file: "../peers/bullmq.ts", engine: "redis", options: {} },
+  "bullmq-always": { file: "../peers/bullmq.ts", engine: "redis", options: { appendfsync: "always" } },
   "outlive-postgres": { file: "outlive.ts", engine: "postgres", options: {} },
   "outlive-postgres-keep-none": { file: "outlive.ts", engine: "postgres", options: { keep: "none" } },
   "outlive-postgres-prefetch-0": { file: "outlive.ts", engine: "postgres", options: { prefetch: 0 } },

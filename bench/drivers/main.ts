@@ -66,7 +66,7 @@ const siteFor = async (name: ContenderName): Promise<Site> => {
     case "sqlite":
       return sqliteSite()
     case "redis":
-      return redisSite()
+      return redisSite(name === "bullmq-always" ? "always" : "everysec")
     case "postgres":
       postgres ??= await startPostgres()
       return postgres.site()

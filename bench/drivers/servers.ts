@@ -124,8 +124,8 @@ const redis = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/opt/hom
 export const whyNoRedis =
   redis === undefined ? "there is no redis-server here (on Debian: apt-get install redis-server)" : undefined
 
-/** A new server, with its append-only file on. */
-export const redisSite = async (): Promise<Site> => {
+/** A new server, with its append-only file on: written through every second, or before anything is answered. */
+export const redisSite = async (appendfsync: "everysec" | "always"): Promise<Site> => {
   if (redis === undefined) throw new Error(whyNoRedis)
   const port = await freePort()
   const dir = join(folder, String(++places))
@@ -142,7 +142,7 @@ export const redisSite = async (): Promise<Site> => {
     "--loglevel",
     "warning",
   ]
-  const durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
+  const durable = ["--save", "", "--appendonly", "yes", "--appendfsync", appendfsync, "--maxmemory-policy", "noeviction"]
   const child = spawn(redis, [...settings, ...durable], { stdio: ["ignore", "ignore", "inherit"] })
   children.add(child)
   await accepts(port)
