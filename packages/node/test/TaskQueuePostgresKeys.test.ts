@@ -108,20 +108,23 @@ const limitsOf = { none: {}, one: { maxConcurrent: 1 }, three: { maxConcurrent: 
 
 describe.skipIf(isMissing)("turns", () => {
   it.effect.prop(
-    "are as the contract says, with many keys of many weights and limits in several lanes",
+    "are as the contract says, with many keys of many weights and limits in several lanes, and alike in one",
     {
       steps: Schema.Array(Step),
-      weighted: Schema.Literals(["same", "few", "many"]),
-      limited: Schema.Literals(["none", "none", "one", "three", "ordered"]),
+      // All of one task, version and priority, with keys that are all alike: then claims have a shorter way.
+      isEven: Schema.Boolean,
+      weights: Schema.Literals(["same", "few", "many"]),
+      limits: Schema.Literals(["none", "none", "one", "three", "ordered"]),
     },
-    ({ limited, steps, weighted }) =>
+    ({ isEven, limits, steps, weights: given }) =>
       Effect.gen(function* () {
+        const [weighted, limited] = isEven ? (["same", "none"] as const) : [given, limits]
         const services = yield* runtime.contextEffect
         const driver = yield* on(services)(TaskQueuePostgres.make({ schema: newSchema(), listen: false }))
         const weights = weightsOf[weighted]
         const weightOf = (key: string) => (key === "" ? 1 : weights[Number(key.slice(1)) % weights.length]!)
         // One key is none; the others are not in the order of their numbers.
-        const keyOf = (number: number) => (number === 0 ? "" : `k${number}`)
+        const keyOf = (number: number) => (number === 0 && !isEven ? "" : `k${number}`)
         if (weighted !== "same") {
           for (let number = 1; number < 60; number++) {
             const key = keyOf(number)
@@ -157,7 +160,8 @@ describe.skipIf(isMissing)("turns", () => {
           else if (step._tag === "End") yield* end(step.count)
           else if (step._tag === "Wait") at += step.by
           else {
-            const { count, delay, each, from, priority, task, version } = step
+            const { count, delay, each, from } = step
+            const { priority, task, version } = isEven ? { priority: 0, task: "t", version: 1 } : step
             const records = Array.from({ length: count * each }, (_, n) => {
               const key = keyOf(from + (n % count))
               return record(number++, {
@@ -178,7 +182,7 @@ describe.skipIf(isMissing)("turns", () => {
           yield* end(1000)
         }
       }).pipe(Effect.scoped),
-    { arbitrary: { runs: 25, size: 25 }, timeout: 120_000 },
+    { arbitrary: { runs: 40, size: 25 }, timeout: 120_000 },
   )
 
   it.effect("of very many keys that arrive or are due at one time are all taken, some thousand at once", () =>
@@ -217,6 +221,46 @@ describe.skipIf(isMissing)("turns", () => {
         found = records.length
       }
       assert.strictEqual(new Set(claimed).size, 5000)
+    }),
+  )
+
+  it.effect("take in what a transaction stored that ended after later ones were seen to", () =>
+    Effect.gen(function* () {
+      const { drivers, services } = yield* processes(client, 2, { listen: false })
+      const [slow, quick] = drivers as [TaskQueue.Driver, TaskQueue.Driver]
+      const sql = yield* on(services[0]!)(PgClient.PgClient)
+      const give = (driver: TaskQueue.Driver, number: number) =>
+        driver.enqueue({ records: [record(number, { key: `k${number}` })], now })
+      yield* give(quick, 1)
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* give(slow, 2)
+          for (let number = 3; number < 10; number++) {
+            yield* give(quick, number)
+            yield* claim(quick, 10)
+          }
+        }),
+      )
+      assert.deepStrictEqual(
+        (yield* claim(quick, 10)).records.map(({ key }) => key),
+        ["k2"],
+      )
+    }),
+  )
+
+  it.effect("take in everything on a server whose transactions are numbered from the beginning again", () =>
+    Effect.gen(function* () {
+      const { drivers, schema, services } = yield* processes(client, 1, { listen: false })
+      const [driver] = drivers as [TaskQueue.Driver]
+      const sql = yield* on(services[0]!)(PgClient.PgClient)
+      yield* driver.enqueue({ records: [record(1, { key: "a" })], now })
+      assert.lengthOf((yield* claim(driver, 10)).records, 1)
+      // As a dump of a server that has been there for longer leaves it.
+      yield* sql.unsafe(`UPDATE ${schema}.queues SET arrived_from = '900000000000'`)
+      for (const number of [2, 3]) {
+        yield* driver.enqueue({ records: [record(number, { key: "a" })], now })
+        assert.lengthOf((yield* claim(driver, 10)).records, 1)
+      }
     }),
   )
 
