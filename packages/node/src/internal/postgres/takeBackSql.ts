@@ -101,6 +101,8 @@ BEGIN
     e := ${schema}.end_record(r, 4, p_now, e);
     ${followUp(schema)}
   END LOOP;
+  -- Nearly always there is nothing.
+  IF e IS NULL THEN RETURN; END IF;
   e.waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(e.waiting) AS queue);
   PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
 END`,
