@@ -51,7 +51,7 @@ export const startEvenTurns = (schema: string): string => `lane := lanes[1];
                   FROM seen s CROSS JOIN level
                 ),
                 taken AS MATERIALIZED (
-                  SELECT r.ctid AS tid, s.tag, s.key, s.nth FROM seen s
+                  SELECT r.ctid AS tid, s.at, s.tag, s.key, s.nth FROM seen s
                     JOIN ${schema}.records r ON r.ctid = s.tid AND r.state::integer = 0
                   WHERE s.tag IS NOT NULL AND (SELECT is_all FROM found)
                   ORDER BY s.tag, s.key, s.nth LIMIT wanted
@@ -71,10 +71,18 @@ export const startEvenTurns = (schema: string): string => `lane := lanes[1];
                     eta = CASE WHEN n.eta IS NOT NULL THEN n.eta WHEN n.is_more THEN t.eta ELSE 'Infinity' END,
                     seq = CASE WHEN n.eta IS NOT NULL THEN n.seq WHEN n.is_more THEN t.seq ELSE 0 END
                   FROM (
-                    SELECT s.at, min(s.base) + count(*) FILTER (WHERE s.is_started) AS place, bool_or(s.is_more) AS is_more,
-                      min(s.eta) FILTER (WHERE NOT s.is_started) AS eta, min(s.seq) FILTER (WHERE NOT s.is_started) AS seq
-                    FROM (SELECT s.*, s.tid = ANY (ARRAY(SELECT tid FROM taken)) AS is_started FROM seen s OFFSET 0) s
-                    GROUP BY s.at HAVING bool_or(s.is_started)
+                    SELECT each.at, min(each.base) + count(*) FILTER (WHERE each.is_started) AS place, bool_or(each.is_more) AS is_more,
+                      min(each.eta) FILTER (WHERE NOT each.is_started) AS eta, min(each.seq) FILTER (WHERE NOT each.is_started) AS seq
+                    FROM (
+                      SELECT one.at, bool_or(one.is_started) AS is_started, min(one.base) AS base, bool_or(one.is_more) AS is_more,
+                        min(one.eta) AS eta, min(one.seq) AS seq
+                      FROM (
+                        SELECT s.at, s.nth, false AS is_started, s.base, s.is_more, s.eta, s.seq FROM seen s
+                        UNION ALL
+                        SELECT t.at, t.nth, true, NULL, NULL, NULL, NULL FROM taken t
+                      ) one GROUP BY one.at, one.nth
+                    ) each
+                    GROUP BY each.at HAVING bool_or(each.is_started)
                   ) n CROSS JOIN reached
                   WHERE t.ctid = n.at
                 ),
