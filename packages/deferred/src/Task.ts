@@ -19,6 +19,7 @@ import type {
   TombstonedTask,
 } from "./DeferOptions.ts"
 import { defer, deferAll } from "./internal/defer.ts"
+import { noOptions } from "./internal/newRecord.ts"
 import { loadPayload } from "./internal/payloads.ts"
 import { runBackground } from "./internal/runBackground.ts"
 import { runInline } from "./internal/runInline.ts"
@@ -240,11 +241,11 @@ export const make = <
   const handlerKey = TaskHandler.key(name)
   const members = {
     ...task,
-    defer: (input: unknown, deferOptions?: DeferOptions) => defer(task, input, deferOptions ?? {}),
+    defer: (input: unknown, deferOptions?: DeferOptions) => defer(task, input, deferOptions ?? noOptions),
     deferAll: (
       inputs: Iterable<unknown>,
       deferOptions?: DeferOptions | ((payload: unknown, index: number) => DeferOptions),
-    ) => deferAll(task, inputs, typeof deferOptions === "function" ? deferOptions : () => deferOptions ?? {}),
+    ) => deferAll(task, inputs, typeof deferOptions === "function" ? deferOptions : () => deferOptions ?? noOptions),
     ref: (id: TaskId) => Effect.map(queueHere, (queue) => makeRef(queue, task, id)),
     toLayer: (handler: Handler) => Layer.effect(handlerKey, TaskHandler.make(codec, handler)),
     payloadOf: (record: StoredPayload) =>

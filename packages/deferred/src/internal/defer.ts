@@ -7,10 +7,10 @@ import { type DeferOptions, TaskAlreadyExists, TombstonedTask } from "../DeferOp
 import type * as Task from "../Task.ts"
 import type { EnqueueOutcome, TaskQueue } from "../TaskQueue.ts"
 import type { NewRecord } from "../TaskRecord.ts"
-import { flatMapAtOnce, successAtOnce } from "./atOnce.ts"
+import { successAtOnce } from "./atOnce.ts"
 import { enqueueMerged, isMerged } from "./merging.ts"
 import { type Deferrer, type Draft, deferrerOf, recordOfDraft, toDraft, toRecord } from "./newRecord.ts"
-import { discard, storeApart } from "./payloads.ts"
+import { discard, isSmall, storeApart } from "./payloads.ts"
 import { makeRef } from "./taskRef.ts"
 
 export { type Deferrer, deferrerOf, toRecord } from "./newRecord.ts"
@@ -19,17 +19,21 @@ export const defer = (task: Task.Any, input: unknown, options: DeferOptions) =>
   Effect.contextWith((context: Context.Context<TaskQueue>) => {
     const deferrer = deferrerOf(context, task)
     if (isMerged(task, options)) return deferMerged(deferrer, input, options)
-    return flatMapAtOnce(toRecord(deferrer, input, options), (made) =>
-      flatMapAtOnce(storeApart(deferrer.queue, made, deferrer.payloadLimit, deferrer.now), (record) =>
-        enqueue(deferrer, record),
-      ),
-    )
+    const record = toRecord(deferrer, input, options)
+    const known = successAtOnce(record)
+    return known === undefined ? Effect.flatMap(record, (made) => store(deferrer, made)) : store(deferrer, known.value)
   })
 
-const enqueue = (deferrer: Deferrer, record: NewRecord) => {
-  const { now, queue } = deferrer
-  return Effect.flatMap(queue.enqueue({ records: [record], now }), ([outcome]) => answered(deferrer, record, outcome))
+const store = (deferrer: Deferrer, made: NewRecord) => {
+  const { now, payloadLimit, queue } = deferrer
+  if (queue.payloads === undefined || isSmall(made.payload, payloadLimit)) return enqueue(deferrer, made)
+  return Effect.flatMap(storeApart(queue, made, payloadLimit, now), (record) => enqueue(deferrer, record))
 }
+
+const enqueue = (deferrer: Deferrer, record: NewRecord) =>
+  Effect.flatMap(deferrer.queue.enqueue({ records: [record], now: deferrer.now }), (outcomes) =>
+    answered(deferrer, record, outcomes[0]),
+  )
 
 const deferMerged = (deferrer: Deferrer, input: unknown, options: DeferOptions) =>
   Effect.flatMap(toDraft(deferrer, input, options), (draft) =>
@@ -39,6 +43,7 @@ const deferMerged = (deferrer: Deferrer, input: unknown, options: DeferOptions) 
 /** The handle on what became of a record. */
 const answered = ({ queue, task }: Deferrer, record: NewRecord, outcome: EnqueueOutcome | undefined) => {
   if (outcome !== undefined) queue.events.deferred(record, outcome)
+  if (outcome?._tag === "Inserted") return Effect.succeed(makeRef(queue, task, outcome.id, "Inserted"))
   const error = refusal(record, outcome)
   const answer = error === undefined ? Effect.succeed(deferredRef(queue, task, outcome)) : Effect.fail(error)
   return isUnused(record, outcome) ? Effect.andThen(discard(queue, [record.payloadRef]), answer) : answer

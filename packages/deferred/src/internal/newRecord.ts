@@ -23,19 +23,19 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import type * as Task from "../Task.ts"
 import type { TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { Latest, NewRecord, Unique } from "../TaskRecord.ts"
-import { flatMapAtOnce } from "./atOnce.ts"
+import { successAtOnce } from "./atOnce.ts"
 import { wantedOf } from "./latest.ts"
 import { toMillis } from "./millis.ts"
-import { tooLarge } from "./payloads.ts"
+import { isSmall, tooLarge } from "./payloads.ts"
 import { keyOf, quote, uniqueOf } from "./recordKeys.ts"
-import { queueIn, storePayload } from "./storedText.ts"
+import { isPlain, queueIn, storePayload } from "./storedText.ts"
 
 /** What one call takes from its context, looked up once for all its records. */
 export interface Deferrer {
   readonly task: Task.Any
   readonly queue: TaskQueue["Service"]
   readonly now: number
-  readonly maxDelay: number
+  readonly maxDelay: Duration.Duration
   readonly payloadLimit: number
   readonly defaults: ReadonlyMap<string, QueueDefault>
   readonly random: () => number
@@ -49,7 +49,7 @@ export const deferrerOf = (context: Context.Context<TaskQueue>, task: Task.Any):
     task,
     queue: queueIn(context),
     now: Context.get(context, Clock.Clock).currentTimeMillisUnsafe(),
-    maxDelay: Duration.toMillis(maxDelay),
+    maxDelay,
     payloadLimit,
     defaults: Context.get(context, QueueDefaults),
     random: () => random.nextDoubleUnsafe(),
@@ -59,14 +59,37 @@ export const deferrerOf = (context: Context.Context<TaskQueue>, task: Task.Any):
 
 export type RecordError = InvalidTaskOptions | NotInTransaction | PayloadTooLarge | Schema.SchemaError | TaskQueueError
 
-/** With most schemas an `Exit`: nothing of it has to be waited for. */
+/**
+ * With most schemas an `Exit`: nothing of it has to be waited for. The steps of that way stand in one piece: every deferral
+ * takes it, and a function for each of them would be compiled several times, alone and in those that call it.
+ */
 export const toRecord = (
   deferrer: Deferrer,
   input: unknown,
   options: DeferOptions,
 ): Effect.Effect<NewRecord, RecordError, unknown> => {
-  if (options.requireTransaction !== true) return made(deferrer, input, options, recordOf)
-  return Effect.flatMap(requireTransaction(deferrer), () => made(deferrer, input, options, recordOf))
+  const { maxDelay, now, payloadLimit, queue, task } = deferrer
+  if (options.requireTransaction === true) {
+    return Effect.flatMap(requireTransaction(deferrer), () => made(deferrer, input, options, recordOf))
+  }
+  const checked = check(task, options, now, maxDelay)
+  if (checked instanceof InvalidTaskOptions) return Effect.fail(checked)
+  const { codec } = task.settings
+  const making = codec.makePayload(input)
+  const payload = successAtOnce(making)
+  if (payload === undefined)
+    return Effect.flatMap(making, (later) => keyed(deferrer, options, checked, later, recordOf))
+  const key = keyOf(task, options, payload.value)
+  if (key instanceof InvalidTaskOptions) return Effect.fail(key)
+  const unique = uniqueOf(task, options, payload.value, checked.latest)
+  if (unique instanceof InvalidTaskOptions) return Effect.fail(unique)
+  const encoding = codec.encodeMade(payload.value)
+  const text = successAtOnce(encoding)
+  const withText = (text: string) => recordWith(deferrer, options, checked, text, key, unique)
+  if (text === undefined) return Effect.flatMap(encoding, (later) => stored(deferrer, withText(later)))
+  const record = withText(text.value)
+  const isReady = isPlain(queue.codec, text.value) && isSmall(text.value, payloadLimit)
+  return isReady ? Effect.succeed(record) : stored(deferrer, record)
 }
 
 /** What a record is made of, for who makes it more than once. */
@@ -120,60 +143,113 @@ const made = <A>(
   const { maxDelay, now, task } = deferrer
   const checked = check(task, options, now, maxDelay)
   if (checked instanceof InvalidTaskOptions) return Effect.fail(checked)
-  return flatMapAtOnce(task.settings.codec.makePayload(input), (payload): Effect.Effect<A, RecordError, unknown> => {
-    const key = keyOf(task, options, payload)
-    if (key instanceof InvalidTaskOptions) return Effect.fail(key)
-    const unique = uniqueOf(task, options, payload, checked.latest)
-    if (unique instanceof InvalidTaskOptions) return Effect.fail(unique)
-    return make(deferrer, options, checked, payload, key, unique)
-  })
+  return Effect.flatMap(task.settings.codec.makePayload(input), (payload) =>
+    keyed(deferrer, options, checked, payload, make),
+  )
 }
 
-const recordOf: Making<NewRecord> = (deferrer, options, checked, made, key, unique) => {
-  const { now, queue, task } = deferrer
-  const { codec, keep, lease, maxCrashes, version } = task.settings
-  return flatMapAtOnce(codec.encodeMade(made), (text): Effect.Effect<NewRecord, RecordError> => {
-    const id = queue.nextId(now, deferrer.random)
-    const traced = withTrace(options.headers, deferrer.span)
-    const headers = unique?.latest === undefined || queue.codec === undefined ? traced : boundTo(unique.key, traced)
-    const place = { id, task: task.taskName, version, queue: checked.queue, name: options.name, headers }
-    return flatMapAtOnce(storePayload(queue.codec, text, place), (payload) => {
-      const record: NewRecord = {
-        id,
-        task: task.taskName,
-        version,
-        payload,
-        headers,
-        onDuplicate: options.onDuplicate ?? "fail",
-        name: options.name,
-        unique,
-        key,
-        target: deferrer.defaults.get(checked.queue)?.target ?? options.target,
-        lease,
-        maxCrashes,
-        keep,
-        // Written out: a spread costs more than the rest of the record.
-        queue: checked.queue,
-        priority: checked.priority,
-        eta: checked.eta,
-        tombstone: checked.tombstone,
-        timeout: checked.timeout,
-        expiresAt: checked.expiresAt,
-        retry: checked.retry,
-      }
-      const error = tooLarge(queue, record, deferrer.payloadLimit)
-      return error === undefined ? Effect.succeed(record) : Effect.fail(error)
-    })
-  })
+const keyed = <A>(
+  deferrer: Deferrer,
+  options: DeferOptions,
+  checked: Checked,
+  payload: unknown,
+  make: Making<A>,
+): Effect.Effect<A, RecordError, unknown> => {
+  const key = keyOf(deferrer.task, options, payload)
+  if (key instanceof InvalidTaskOptions) return Effect.fail(key)
+  const unique = uniqueOf(deferrer.task, options, payload, checked.latest)
+  if (unique instanceof InvalidTaskOptions) return Effect.fail(unique)
+  return make(deferrer, options, checked, payload, key, unique)
 }
+
+const recordOf: Making<NewRecord> = (deferrer, options, checked, made, key, unique) =>
+  Effect.flatMap(deferrer.task.settings.codec.encodeMade(made), (text) =>
+    stored(deferrer, recordWith(deferrer, options, checked, text, key, unique)),
+  )
+
+/** Its payload is not that of the queue's codec yet. */
+const recordWith = (
+  { defaults, now, queue, random, span, task }: Deferrer,
+  options: DeferOptions,
+  checked: Checked,
+  payload: string,
+  key: string | undefined,
+  unique: Unique | undefined,
+): NewRecord => {
+  const { keep, lease, maxCrashes, version } = task.settings
+  const traced = withTrace(options.headers, span)
+  return {
+    id: queue.nextId(now, random),
+    task: task.taskName,
+    version,
+    payload,
+    headers: unique?.latest === undefined || queue.codec === undefined ? traced : boundTo(unique.key, traced),
+    onDuplicate: options.onDuplicate ?? "fail",
+    name: options.name,
+    unique,
+    key,
+    target: defaults.get(checked.queue)?.target ?? options.target,
+    lease,
+    maxCrashes,
+    keep,
+    // Written out: a spread costs more than the rest of the record.
+    queue: checked.queue,
+    priority: checked.priority,
+    eta: checked.eta,
+    tombstone: checked.tombstone,
+    timeout: checked.timeout,
+    expiresAt: checked.expiresAt,
+    retry: checked.retry,
+  }
+}
+
+/** Its payload as the queue gets it. */
+const stored = (
+  { payloadLimit, queue }: Deferrer,
+  record: NewRecord,
+): Effect.Effect<NewRecord, PayloadTooLarge | TaskQueueError> =>
+  Effect.flatMap(storePayload(queue.codec, record.payload, record), (payload) => {
+    const coded = { ...record, payload }
+    const error = tooLarge(queue, coded, payloadLimit)
+    return error === undefined ? Effect.succeed(coded) : Effect.fail(error)
+  })
 
 interface Checked
   extends Pick<NewRecord, "queue" | "priority" | "eta" | "tombstone" | "retry" | "timeout" | "expiresAt"> {
   readonly latest: Latest | undefined
 }
 
+/** Those of a deferral that has none: what they come to is in the task's definition, which was checked when it was made. */
+export const noOptions: DeferOptions = Object.freeze({})
+
+const check = (
+  task: Task.Any,
+  options: DeferOptions,
+  now: number,
+  maxDelay: Duration.Duration,
+): Checked | InvalidTaskOptions => {
+  const { latest, priority, queue, timeout } = task.settings
+  if (options !== noOptions || latest !== undefined)
+    return checkOptions(task, options, now, Duration.toMillis(maxDelay))
+  return {
+    queue,
+    priority,
+    eta: Math.ceil(now),
+    tombstone: nineDays,
+    timeout,
+    expiresAt: undefined,
+    retry: undefined,
+    latest: undefined,
+  }
+}
+
 /** The first option that is out of its bounds, or the options as numbers. */
-const check = (task: Task.Any, options: DeferOptions, now: number, maxDelay: number): Checked | InvalidTaskOptions => {
+const checkOptions = (
+  task: Task.Any,
+  options: DeferOptions,
+  now: number,
+  maxDelay: number,
+): Checked | InvalidTaskOptions => {
   const invalid = (field: string, reason: string) => new InvalidTaskOptions({ task: task.taskName, field, reason })
   const queue = options.queue ?? task.settings.queue
   if (!queuePattern.test(queue)) return invalid("queue", `must match ${queuePattern.source}, and is ${quote(queue)}`)

@@ -29,8 +29,11 @@ export const sizeOf = (text: string): number => {
   return size
 }
 
-/** Whether a payload has to be stored apart; no character has more than three bytes a unit: most need no counting. */
-const isLarge = (payload: string, limit: number): boolean => payload.length * 3 > limit && sizeOf(payload) > limit
+/** Whether a payload need not be counted to know that it is not large: no character has more than three bytes a unit. */
+export const isSmall = (payload: string, limit: number): boolean => payload.length * 3 <= limit
+
+/** Whether a payload has to be stored apart. */
+const isLarge = (payload: string, limit: number): boolean => !isSmall(payload, limit) && sizeOf(payload) > limit
 
 /** Why a record can be stored nowhere. */
 export const tooLarge = (

@@ -3,12 +3,13 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import type * as SchemaIssue from "effect/SchemaIssue"
 import { messageOf, Undecodable } from "../Outcome.ts"
 import { PermanentTaskFailure, SingularTaskFailure, TaskTimeout } from "../TaskFailure.ts"
 import type { Older } from "../TaskVersions.ts"
-import { flatMapAtOnce, mapAtOnce, mapErrorAtOnce } from "./atOnce.ts"
+import { flatMapAtOnce, mapAtOnce, mapErrorAtOnce, successAtOnce } from "./atOnce.ts"
 
 export interface TaskCodec {
   /** Fills in defaults, checks and encodes. */
@@ -34,8 +35,7 @@ export const makeTaskCodec = (schemas: {
   const check = Schema.decodeUnknownEffect(Schema.toType(schemas.payload))
   const current = schemas.older.length + 1
   const decoders = schemas.older.map((older) => Schema.decodeUnknownEffect(Schema.toCodecJson(older.schema)))
-  const makePayload = (input: unknown) =>
-    mapErrorAtOnce(schemas.payload.makeEffect(input), (issue) => new Schema.SchemaError(issue))
+  const makePayload = (input: unknown) => mapErrorAtOnce(schemas.payload.makeEffect(input), schemaError)
   // Codecs of exits are built when first needed: most processes only enqueue, or only run.
   const encodeSuccess = lazy(() => Schema.encodeUnknownEffect(Schema.toCodecJson(schemas.success)))
   const exit = lazy(() => {
@@ -48,7 +48,11 @@ export const makeTaskCodec = (schemas: {
   return {
     makePayload,
     encodePayload: (input) => mapAtOnce(flatMapAtOnce(makePayload(input), encode), toText),
-    encodeMade: (payload) => mapAtOnce(encode(payload), toText),
+    encodeMade: (payload) => {
+      const encoded = encode(payload)
+      const known = successAtOnce(encoded)
+      return known === undefined ? Effect.map(encoded, toText) : Exit.succeed(toText(known.value))
+    },
     decodePayload: (version, text) => {
       const value = fromText(text)
       if (value instanceof Undecodable) return Effect.fail(value)
@@ -94,6 +98,8 @@ const fromText = (text: string): unknown => {
 
 const upcast = (older: ReadonlyArray<Older>, version: number, payload: unknown): unknown =>
   older.slice(version - 1).reduce((value, step) => step.upcast(value as never), payload)
+
+const schemaError = (issue: SchemaIssue.Issue): Schema.SchemaError => new Schema.SchemaError(issue)
 
 const undecodable = (error: unknown): Undecodable =>
   error instanceof Undecodable ? error : new Undecodable({ message: messageOf(error) })
