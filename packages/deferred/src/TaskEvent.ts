@@ -9,9 +9,10 @@
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
+import type * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import * as TaskMetrics from "./internal/taskMetrics.ts"
 import type { TaskId } from "./TaskId.ts"
 import type { Attempt, AttemptFailure, DeadReason, TaskRecord } from "./TaskRecord.ts"
 
@@ -82,12 +83,7 @@ export interface Settled {
 }
 
 /** Records given to the queue, by `outlive.outcome`. @since 0.1.0 */
-export const sent = Metric.counter("messaging.client.sent.messages", {
-  description: "Tasks deferred",
-  incremental: true,
-})
-
-const seconds = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 7200]
+export const sent: Metric.Counter<number> = TaskMetrics.sent()
 
 /**
  * Seconds that attempts took, by `outlive.outcome`, and `error.type` of those that failed. Its count is that of the
@@ -95,22 +91,13 @@ const seconds = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 72
  *
  * @since 0.1.0
  */
-export const processDuration = Metric.histogram("messaging.process.duration", {
-  description: "Duration of attempts in seconds",
-  boundaries: seconds,
-})
+export const processDuration: Metric.Histogram<number> = TaskMetrics.processDuration()
 
 /** Seconds from the time at which records were due until their attempt began. @since 0.1.0 */
-export const waitDuration = Metric.histogram("outlive.task.wait.duration", {
-  description: "Seconds that due tasks waited for their attempt",
-  boundaries: seconds,
-})
+export const waitDuration: Metric.Histogram<number> = TaskMetrics.waitDuration()
 
 /** Dead letters made, by `outlive.reason` and `error.type`. @since 0.1.0 */
-export const deadLetters = Metric.counter("outlive.task.dead_letters", {
-  description: "Dead letters made",
-  incremental: true,
-})
+export const deadLetters: Metric.Counter<number> = TaskMetrics.deadLetters()
 
 /** Attempts under way in this process. @since 0.1.0 */
-export const active = Metric.gauge("outlive.task.active", { description: "Attempts under way" })
+export const active: Metric.Gauge<number> = TaskMetrics.active()
