@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { flatMapAtOnce } from "./internal/atOnce.ts"
+import { successAtOnce } from "./internal/atOnce.ts"
 import { isPlain, readPayload, storeResult } from "./internal/storedText.ts"
 import type { TaskCodec } from "./internal/taskCodec.ts"
 import type { Undecodable } from "./Outcome.ts"
@@ -84,29 +84,38 @@ export const make = Effect.fnUntraced(function* (
         Context.add(Context.merge(services, runner), TaskContext, context),
       ),
     execute: ({ version, payload, timeout, context, codec: stored }) => {
-      const plain = isPlain(stored, payload)
-        ? Effect.succeed(payload)
-        : readPayload(stored, payload, {
-            version,
-            id: context.id,
-            task: context.task,
-            queue: context.queue,
-            name: Option.getOrUndefined(context.name),
-            headers: context.headers,
-          })
-      const payloadOf = flatMapAtOnce(plain, (text) => codec.decodePayload(version, text))
-      const work = flatMapAtOnce(payloadOf as Effect.Effect<unknown, Undecodable>, (decoded) =>
-        attempt(decoded, context),
-      )
+      const decode = (text: string): Effect.Effect<unknown, unknown> => {
+        const decoding = codec.decodePayload(version, text) as Effect.Effect<unknown, Undecodable>
+        const known = successAtOnce(decoding)
+        return known === undefined
+          ? Effect.flatMap(decoding, (decoded) => attempt(decoded, context))
+          : attempt(known.value, context)
+      }
+      const work = isPlain(stored, payload)
+        ? decode(payload)
+        : Effect.flatMap(
+            readPayload(stored, payload, {
+              version,
+              id: context.id,
+              task: context.task,
+              queue: context.queue,
+              name: Option.getOrUndefined(context.name),
+              headers: context.headers,
+            }),
+            decode,
+          )
       if (timeout === undefined) return work
       return Effect.timeoutOrElse(work, {
         duration: timeout,
         orElse: () => Effect.fail(new TaskTimeout({ timeout })),
       })
     },
-    encodeExit: (exit, record, stored) =>
-      flatMapAtOnce(codec.encodeExit(exit) as Effect.Effect<string, Schema.SchemaError>, (text) =>
-        storeResult(stored, text, record),
-      ),
+    encodeExit: (exit, record, stored) => {
+      const encoding = codec.encodeExit(exit) as Effect.Effect<string, Schema.SchemaError>
+      const known = successAtOnce(encoding)
+      return known !== undefined && isPlain(stored, known.value)
+        ? encoding
+        : Effect.flatMap(encoding, (text) => storeResult(stored, text, record))
+    },
   }
 })

@@ -43,19 +43,26 @@ export interface Deferrer {
 }
 
 export const deferrerOf = (context: Context.Context<TaskQueue>, task: Task.Any): Deferrer => {
-  const { maxDelay, payloadLimit } = Context.get(context, DeferLimits)
-  const random = Context.get(context, Random.Random)
+  const { maxDelay, payloadLimit } = limitsIn(context)
+  const random = randomIn(context)
   return {
     task,
     queue: queueIn(context),
-    now: Context.get(context, Clock.Clock).currentTimeMillisUnsafe(),
+    now: clockIn(context).currentTimeMillisUnsafe(),
     maxDelay,
     payloadLimit,
-    defaults: Context.get(context, QueueDefaults),
+    defaults: defaultsIn(context),
     random: () => random.nextDoubleUnsafe(),
-    span: Context.getOrUndefined(context, Tracer.ParentSpan),
+    span: spanIn(context),
   }
 }
+
+// Made once: `Context.get` with both arguments takes memory for each call.
+const limitsIn = Context.get(DeferLimits)
+const randomIn = Context.get(Random.Random)
+const clockIn = Context.get(Clock.Clock)
+const defaultsIn = Context.get(QueueDefaults)
+const spanIn = Context.getOrUndefined(Tracer.ParentSpan)
 
 export type RecordError = InvalidTaskOptions | NotInTransaction | PayloadTooLarge | Schema.SchemaError | TaskQueueError
 

@@ -101,11 +101,14 @@ export const readNote = (
  * to it, is not left out in silence.
  */
 export const queueIn = (context: Context.Context<TaskQueue>): TaskQueue["Service"] => {
-  const queue = Context.get(context, TaskQueue)
+  const queue = serviceIn(context)
   if (queue.codec !== undefined) return queue
-  const codec = Context.get(context, PayloadCodec)
+  const codec = codecIn(context)
   return codec === undefined ? queue : { ...queue, codec }
 }
+
+const serviceIn = Context.get(TaskQueue)
+const codecIn = Context.get(PayloadCodec)
 
 export const queueHere: Effect.Effect<TaskQueue["Service"], never, TaskQueue> = Effect.contextWith(
   (context: Context.Context<TaskQueue>) => Effect.succeed(queueIn(context)),

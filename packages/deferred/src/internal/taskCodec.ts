@@ -3,13 +3,13 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
 import { messageOf, Undecodable } from "../Outcome.ts"
 import { PermanentTaskFailure, SingularTaskFailure, TaskTimeout } from "../TaskFailure.ts"
 import type { Older } from "../TaskVersions.ts"
-import { flatMapAtOnce, mapAtOnce, mapErrorAtOnce, successAtOnce } from "./atOnce.ts"
+import { flatMapAtOnce, mapAtOnce, mapErrorAtOnce } from "./atOnce.ts"
 
 export interface TaskCodec {
   /** Fills in defaults, checks and encodes. */
@@ -48,11 +48,7 @@ export const makeTaskCodec = (schemas: {
   return {
     makePayload,
     encodePayload: (input) => mapAtOnce(flatMapAtOnce(makePayload(input), encode), toText),
-    encodeMade: (payload) => {
-      const encoded = encode(payload)
-      const known = successAtOnce(encoded)
-      return known === undefined ? Effect.map(encoded, toText) : Exit.succeed(toText(known.value))
-    },
+    encodeMade: (payload) => mapAtOnce(encode(payload), toText),
     decodePayload: (version, text) => {
       const value = fromText(text)
       if (value instanceof Undecodable) return Effect.fail(value)
@@ -70,7 +66,7 @@ export const makeTaskCodec = (schemas: {
     // A success is by far the most frequent exit, and its place in the text is known.
     encodeExit: (ended) =>
       ended._tag === "Success"
-        ? mapAtOnce(encodeSuccess()(ended.value), (value) => `{"_tag":"Success","value":${toText(value)}}`)
+        ? mapAtOnce(encodeSuccess()(ended.value), toSuccessText)
         : Effect.map(encodeExit()(ended), toText),
     decodeExit: (text) => Effect.suspend(() => decodeExit()(JSON.parse(text))),
   }
@@ -86,6 +82,8 @@ const lazy = <A>(make: () => A): (() => A) => {
 
 /** JSON has no undefined: the codec writes it as null. */
 const toText = (value: unknown): string => JSON.stringify(value ?? null)
+
+const toSuccessText = (value: unknown): string => `{"_tag":"Success","value":${toText(value)}}`
 
 const fromText = (text: string): unknown => {
   try {
