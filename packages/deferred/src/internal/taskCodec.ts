@@ -3,7 +3,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
 import { messageOf, Undecodable } from "../Outcome.ts"
@@ -63,11 +63,12 @@ export const makeTaskCodec = (schemas: {
         Effect.mapError(undecodable),
       )
     },
-    // A success is by far the most frequent exit, and its place in the text is known.
-    encodeExit: (ended) =>
-      ended._tag === "Success"
-        ? mapAtOnce(encodeSuccess()(ended.value), toSuccessText)
-        : Effect.map(encodeExit()(ended), toText),
+    // A success is by far the most frequent exit, and its place in the text is known; mostly it says nothing more.
+    encodeExit: (ended) => {
+      if (ended._tag === "Failure") return Effect.map(encodeExit()(ended), toText)
+      if (ended.value === undefined && schemas.success === Schema.Void) return nothing
+      return mapAtOnce(encodeSuccess()(ended.value), toSuccessText)
+    },
     decodeExit: (text) => Effect.suspend(() => decodeExit()(JSON.parse(text))),
   }
 }
@@ -84,6 +85,8 @@ const lazy = <A>(make: () => A): (() => A) => {
 const toText = (value: unknown): string => JSON.stringify(value ?? null)
 
 const toSuccessText = (value: unknown): string => `{"_tag":"Success","value":${toText(value)}}`
+
+const nothing = Exit.succeed(toSuccessText(undefined))
 
 const fromText = (text: string): unknown => {
   try {

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as References from "effect/References"
@@ -39,6 +40,25 @@ export interface Known {
   readonly codec: PayloadCodec | undefined
   /** Somebody may see spans: the tracer is not Effect's own, which keeps nothing. */
   readonly traced: boolean
+  /** Nobody hears of successes: the log begins above them. */
+  readonly quiet: boolean
+}
+
+/** `base` is the context of who runs attempts: its clock, logger and tracer go over the handler's. */
+export const makeKnown = (
+  task: Task.Any,
+  handler: TaskHandler,
+  { base, codec }: { readonly base: Context.Context<never>; readonly codec: PayloadCodec | undefined },
+): Known => {
+  const context = Context.merge(handler.services, base) as Context.Context<never>
+  return {
+    task,
+    handler,
+    context,
+    codec,
+    traced: base.mapUnsafe.has(Tracer.Tracer.key),
+    quiet: LogLevel.isGreaterThan(Context.get(context, References.MinimumLogLevel), "Debug"),
+  }
 }
 
 /** What must be known of an attempt to settle it. */
@@ -48,6 +68,7 @@ export interface Settling {
     readonly task: Task.Any
     readonly handler: Pick<TaskHandler, "encodeExit">
     readonly codec?: PayloadCodec | undefined
+    readonly quiet?: boolean
   }
   /** Who wants the attempt to end, once somebody does. */
   readonly stop: Outcome.Stop | undefined
@@ -56,8 +77,8 @@ export interface Settling {
 /** A record under way in this worker. */
 export interface Slot extends Committing, Speaking {
   readonly known: Known
-  /** Interrupts the attempt's fiber; set when it runs. */
-  interrupt: () => void
+  /** What runs it; set when its first steps are done. */
+  fiber: Fiber.Fiber<Settlement | undefined> | undefined
 }
 
 /**
@@ -74,17 +95,21 @@ export const runAttempt = (queue: TaskQueue["Service"], slot: Slot): Fiber.Fiber
   const committed = committing(queue, slot, work)
   const caller = record.headers.traceparent
   const observed = known.traced || caller !== undefined ? traced(committed, record, caller) : committed
-  const program = Effect.flatMap(Effect.exit(Effect.interruptible(observed)), (exit) => {
+  const ended = (exit: Exit.Exit<unknown, unknown>) => {
     const settlement = settlementOf(slot, exit, queue)
     const { page } = slot
     return page === undefined ? settlement : Effect.map(settlement, (each) => withProgress(page, each))
+  }
+  const program = Effect.matchCauseEffect(Effect.interruptible(observed), {
+    onSuccess: (value) => ended(Exit.succeed(value)),
+    onFailure: (cause) => ended(Exit.failCause(cause)),
   })
   const annotations = { task: record.task, taskId: record.id, attempt: record.attempt }
-  const services = Context.add(
-    Context.add(known.context, TaskContext, context),
-    References.CurrentLogAnnotations,
+  const services = Context.addUnsafe(
+    Context.addUnsafe(known.context, TaskContext.key, context),
+    References.CurrentLogAnnotations.key,
     annotations,
-  )
+  ) as Context.Context<never>
   return Effect.runForkWith(services)(program, { uninterruptible: true })
 }
 
@@ -140,7 +165,10 @@ export const settlementOf = (
   // By far the most frequent way, and the shortest.
   const { id, token } = slot.record
   const encoded = slot.known.handler.encodeExit(exit, slot.record, slot.known.codec)
-  const succeed = (result: string) => Effect.as(logSuccess, { id, token, _tag: "Succeed" as const, result })
+  const succeed = (result: string) => {
+    const settlement = { id, token, _tag: "Succeed" as const, result }
+    return slot.known.quiet === true ? Effect.succeed(settlement) : Effect.as(logSuccess, settlement)
+  }
   const known = successAtOnce(encoded)
   if (known !== undefined) return succeed(known.value)
   return Effect.matchCauseEffect(encoded, { onSuccess: succeed, onFailure: () => settlementOfAny(slot, exit, queue) })

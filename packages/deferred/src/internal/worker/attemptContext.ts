@@ -22,7 +22,7 @@ export interface Speaking {
   /** What it wrote, once it did. */
   page?: Page | undefined
   /** Called when it said something. */
-  readonly progressed?: (() => void) | undefined
+  readonly progressed?: ((slot: Speaking) => void) | undefined
 }
 
 /** Why an attempt is to end, once somebody wants it to. */
@@ -126,7 +126,7 @@ export class AttemptContext implements Attempt {
     return (progress) =>
       Effect.sync(() => {
         this.page.say(progress)
-        this.slot.progressed?.()
+        this.slot.progressed?.(this.slot)
       })
   }
   get notes(): Attempt["notes"] {
@@ -139,7 +139,9 @@ export class AttemptContext implements Attempt {
     const { codec } = this.taskQueue
     const keeping = this.keeping()
     const kept =
-      keeping === undefined ? heldNotes(this.page, () => this.slot.progressed?.()) : keptNotes(this.page, keeping)
+      keeping === undefined
+        ? heldNotes(this.page, () => this.slot.progressed?.(this.slot))
+        : keptNotes(this.page, keeping)
     return {
       ...kept,
       get: (key) => Effect.flatMap(kept.get(key), (found) => readNote(codec, key, found, record)),
@@ -167,7 +169,7 @@ export class AttemptContext implements Attempt {
       name,
       transaction,
       inTransaction,
-      progressed: () => slot.progressed?.(),
+      progressed: () => slot.progressed?.(slot),
       told: Effect.suspend(() => withinLease(record, "progress", slot.page?.telling?.await ?? Effect.void)),
       read: Effect.clockWith((clock) =>
         Effect.map(

@@ -17,7 +17,7 @@ import type { Change, ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
 import type { Options } from "../../Worker.ts"
 import type { WorkerInfo } from "../../WorkerInfo.ts"
 import { toMillis } from "../millis.ts"
-import { type Known, runAttempt, type Slot } from "./attempt.ts"
+import { type Known, makeKnown, runAttempt, type Slot } from "./attempt.ts"
 import { type Lane, makeClaims } from "./claims.ts"
 import { makeHeartbeats } from "./heartbeats.ts"
 import { maintenance } from "./maintenance.ts"
@@ -73,8 +73,8 @@ export const makeCrew = Effect.fnUntraced(function* (
       record,
       known: task,
       stop: undefined,
-      interrupt: () => undefined,
-      progressed: () => progressed(slot),
+      fiber: undefined,
+      progressed,
     }
     slots.add(slot)
     idle.closeUnsafe()
@@ -83,9 +83,9 @@ export const makeCrew = Effect.fnUntraced(function* (
     queue.events.started(record, options.id, begun)
     // Starts here and now: no fiber waits for its turn, and none is ever parked on a semaphore.
     const fiber = runAttempt(queue, slot)
-    slot.interrupt = () => fiber.interruptUnsafe()
+    slot.fiber = fiber
     // What the handler's first steps set off may have run on this stack already, and asked it to stop.
-    if (slot.stop !== undefined) slot.interrupt()
+    if (slot.stop !== undefined) fiber.interruptUnsafe()
     fiber.addObserver((exit) => {
       slots.delete(slot)
       lane.running--
@@ -127,7 +127,7 @@ export const makeCrew = Effect.fnUntraced(function* (
     for (const slot of slots) {
       if (slot.record.id === record.id && slot.record.token === record.token && slot.stop === undefined) {
         slot.stop = why
-        slot.interrupt()
+        slot.fiber?.interruptUnsafe()
       }
     }
   }
@@ -226,7 +226,7 @@ export const makeCrew = Effect.fnUntraced(function* (
     const report = { worker: options.id, finished, interrupted: slots.size, returned }
     for (const slot of slots) {
       slot.stop ??= "shutdown"
-      slot.interrupt()
+      slot.fiber?.interruptUnsafe()
     }
     yield* idle.await
     const settled = yield* Effect.timeoutOption(settlements.flushed, drainTimeout)
@@ -244,7 +244,6 @@ export const knownTasks = Effect.fnUntraced(function* (
   const known = new Map<string, Known>()
   // Attempts begin with the worker's context less what belongs to the place where its layer was built.
   const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
-  const traced = base.mapUnsafe.has(Tracer.Tracer.key)
   for (const task of tasks) {
     const names = [task.taskName, ...task.settings.aliases]
     // One of them would never run, without a word (D54).
@@ -255,9 +254,8 @@ export const knownTasks = Effect.fnUntraced(function* (
       )
     }
     const handler = yield* TaskHandler.key(task.taskName)
-    // The worker's clock, logger and tracer go over the handler's.
-    const context = Context.merge(handler.services, base) as Context.Context<never>
-    for (const name of names) known.set(name, { task, handler, context, codec, traced })
+    const one = makeKnown(task, handler, { base, codec })
+    for (const name of names) known.set(name, one)
   }
   return known
 })

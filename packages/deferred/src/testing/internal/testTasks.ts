@@ -10,7 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
-import { type Known, runAttempt, type Slot } from "../../internal/worker/attempt.ts"
+import { type Known, makeKnown, runAttempt, type Slot } from "../../internal/worker/attempt.ts"
 import { makeProgress } from "../../internal/worker/progress.ts"
 import type * as Task from "../../Task.ts"
 import { isTaskGroup, type TaskGroup } from "../../TaskGroup.ts"
@@ -82,7 +82,7 @@ export const makeRunner = Effect.fnUntraced(function* (
             exit = ended
           }),
           stop: undefined,
-          interrupt: () => undefined,
+          fiber: undefined,
         }
         const begun = pace.clock.currentTimeMillisUnsafe()
         queue.events.started(record, worker, begun)
@@ -140,7 +140,7 @@ const attempt = Effect.fnUntraced(function* (
 ) {
   const stop = (why: NonNullable<Slot["stop"]>) => {
     slot.stop ??= why
-    slot.interrupt()
+    slot.fiber?.interruptUnsafe()
   }
   // As a worker, which hears of cancellations while it runs something.
   const changes = yield* queue.changes
@@ -152,8 +152,8 @@ const attempt = Effect.fnUntraced(function* (
     ),
   )
   const progressed = yield* makeProgress(queue)
-  const fiber = runAttempt(queue, Object.assign(slot, { progressed: () => progressed(slot) }))
-  slot.interrupt = () => fiber.interruptUnsafe()
+  const fiber = runAttempt(queue, Object.assign(slot, { progressed }))
+  slot.fiber = fiber
   const waited = yield* Effect.exit(wait(fiber))
   if (Exit.isFailure(waited)) stop("shutdown")
   // It takes no interruption beyond its handler's, so it always has a settlement.
@@ -198,12 +198,10 @@ const failureOf = (text: string): AttemptFailure => JSON.parse(text) as AttemptF
 const knownTasks = Effect.fnUntraced(function* (tasks: ReadonlyArray<Task.Any>, codec: Known["codec"]) {
   const known = new Map<string, Known>()
   const base = Context.omit(Scope.Scope, Tracer.ParentSpan)(yield* Effect.context<never>())
-  const traced = base.mapUnsafe.has(Tracer.Tracer.key)
   for (const task of tasks) {
     const handler = yield* TaskHandler.key(task.taskName)
-    const context = Context.merge(handler.services, base) as Context.Context<never>
-    for (const name of [task.taskName, ...task.settings.aliases])
-      known.set(name, { task, handler, context, codec, traced })
+    const one = makeKnown(task, handler, { base, codec })
+    for (const name of [task.taskName, ...task.settings.aliases]) known.set(name, one)
   }
   return known
 })
