@@ -5,11 +5,19 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { type DeferOptions, TaskAlreadyExists, TombstonedTask } from "../DeferOptions.ts"
 import type * as Task from "../Task.ts"
-import type { EnqueueOutcome, TaskQueue } from "../TaskQueue.ts"
+import type { EnqueueOutcome, TaskQueue, TaskQueueError } from "../TaskQueue.ts"
 import type { NewRecord } from "../TaskRecord.ts"
 import { successAtOnce } from "./atOnce.ts"
 import { enqueueMerged, isMerged } from "./merging.ts"
-import { type Deferrer, type Draft, deferrerOf, recordOfDraft, toDraft, toRecord } from "./newRecord.ts"
+import {
+  type Deferrer,
+  type Draft,
+  deferrerOf,
+  type RecordError,
+  recordOfDraft,
+  toDraft,
+  toRecord,
+} from "./newRecord.ts"
 import { discard, isSmall, storeApart } from "./payloads.ts"
 import { makeRef } from "./taskRef.ts"
 
@@ -21,14 +29,20 @@ export const defer = (task: Task.Any, input: unknown, options: DeferOptions) =>
     if (isMerged(task, options)) return deferMerged(deferrer, input, options)
     const record = toRecord(deferrer, input, options)
     const known = successAtOnce(record)
-    return known === undefined ? Effect.flatMap(record, (made) => store(deferrer, made)) : store(deferrer, known.value)
+    return known === undefined ? storeLater(deferrer, record) : store(deferrer, known.value)
   })
+
+const storeLater = (deferrer: Deferrer, record: Effect.Effect<NewRecord, RecordError, unknown>) =>
+  Effect.flatMap(record, (made) => store(deferrer, made))
 
 const store = (deferrer: Deferrer, made: NewRecord) => {
   const { now, payloadLimit, queue } = deferrer
   if (queue.payloads === undefined || isSmall(made.payload, payloadLimit)) return enqueue(deferrer, made)
-  return Effect.flatMap(storeApart(queue, made, payloadLimit, now), (record) => enqueue(deferrer, record))
+  return enqueueLater(deferrer, storeApart(queue, made, payloadLimit, now))
 }
+
+const enqueueLater = (deferrer: Deferrer, record: Effect.Effect<NewRecord, TaskQueueError>) =>
+  Effect.flatMap(record, (stored) => enqueue(deferrer, stored))
 
 const enqueue = (deferrer: Deferrer, record: NewRecord) =>
   Effect.flatMap(deferrer.queue.enqueue({ records: [record], now: deferrer.now }), (outcomes) =>

@@ -68,7 +68,8 @@ export type RecordError = InvalidTaskOptions | NotInTransaction | PayloadTooLarg
 
 /**
  * With most schemas an `Exit`: nothing of it has to be waited for. The steps of that way stand in one piece: every deferral
- * takes it, and a function for each of them would be compiled several times, alone and in those that call it.
+ * takes it, and a function for each of them would be compiled several times, alone and in those that call it. What only
+ * other ways need stands apart: a closure takes memory for what it remembers wherever it might be made.
  */
 export const toRecord = (
   deferrer: Deferrer,
@@ -76,25 +77,21 @@ export const toRecord = (
   options: DeferOptions,
 ): Effect.Effect<NewRecord, RecordError, unknown> => {
   const { maxDelay, now, payloadLimit, queue, task } = deferrer
-  if (options.requireTransaction === true) {
-    return Effect.flatMap(requireTransaction(deferrer), () => made(deferrer, input, options, recordOf))
-  }
+  if (options.requireTransaction === true) return madeInside(deferrer, input, options, recordOf)
   const checked = check(task, options, now, maxDelay)
   if (checked instanceof InvalidTaskOptions) return Effect.fail(checked)
   const { codec } = task.settings
   const making = codec.makePayload(input)
   const payload = successAtOnce(making)
-  if (payload === undefined)
-    return Effect.flatMap(making, (later) => keyed(deferrer, options, checked, later, recordOf))
+  if (payload === undefined) return madeLater(deferrer, options, checked, making, recordOf)
   const key = keyOf(task, options, payload.value)
   if (key instanceof InvalidTaskOptions) return Effect.fail(key)
   const unique = uniqueOf(task, options, payload.value, checked.latest)
   if (unique instanceof InvalidTaskOptions) return Effect.fail(unique)
   const encoding = codec.encodeMade(payload.value)
   const text = successAtOnce(encoding)
-  const withText = (text: string) => recordWith(deferrer, options, checked, text, key, unique)
-  if (text === undefined) return Effect.flatMap(encoding, (later) => stored(deferrer, withText(later)))
-  const record = withText(text.value)
+  if (text === undefined) return encodedLater(deferrer, options, checked, encoding, key, unique)
+  const record = recordWith(deferrer, options, checked, text.value, key, unique)
   const isReady = isPlain(queue.codec, text.value) && isSmall(text.value, payloadLimit)
   return isReady ? Effect.succeed(record) : stored(deferrer, record)
 }
@@ -112,10 +109,8 @@ export const toDraft = (
   deferrer: Deferrer,
   input: unknown,
   options: DeferOptions,
-): Effect.Effect<Draft, RecordError, unknown> => {
-  if (options.requireTransaction !== true) return made(deferrer, input, options, draftOf)
-  return Effect.flatMap(requireTransaction(deferrer), () => made(deferrer, input, options, draftOf))
-}
+): Effect.Effect<Draft, RecordError, unknown> =>
+  (options.requireTransaction === true ? madeInside : made)(deferrer, input, options, draftOf)
 
 const draftOf: Making<Draft> = (_, options, checked, payload, key, unique) =>
   Effect.succeed({ options, checked, payload, key, unique })
@@ -150,10 +145,25 @@ const made = <A>(
   const { maxDelay, now, task } = deferrer
   const checked = check(task, options, now, maxDelay)
   if (checked instanceof InvalidTaskOptions) return Effect.fail(checked)
-  return Effect.flatMap(task.settings.codec.makePayload(input), (payload) =>
-    keyed(deferrer, options, checked, payload, make),
-  )
+  return madeLater(deferrer, options, checked, task.settings.codec.makePayload(input), make)
 }
+
+const madeInside = <A>(
+  deferrer: Deferrer,
+  input: unknown,
+  options: DeferOptions,
+  make: Making<A>,
+): Effect.Effect<A, RecordError, unknown> =>
+  Effect.flatMap(requireTransaction(deferrer), () => made(deferrer, input, options, make))
+
+const madeLater = <A>(
+  deferrer: Deferrer,
+  options: DeferOptions,
+  checked: Checked,
+  making: Effect.Effect<unknown, Schema.SchemaError>,
+  make: Making<A>,
+): Effect.Effect<A, RecordError, unknown> =>
+  Effect.flatMap(making, (payload) => keyed(deferrer, options, checked, payload, make))
 
 const keyed = <A>(
   deferrer: Deferrer,
@@ -170,9 +180,17 @@ const keyed = <A>(
 }
 
 const recordOf: Making<NewRecord> = (deferrer, options, checked, made, key, unique) =>
-  Effect.flatMap(deferrer.task.settings.codec.encodeMade(made), (text) =>
-    stored(deferrer, recordWith(deferrer, options, checked, text, key, unique)),
-  )
+  encodedLater(deferrer, options, checked, deferrer.task.settings.codec.encodeMade(made), key, unique)
+
+const encodedLater = (
+  deferrer: Deferrer,
+  options: DeferOptions,
+  checked: Checked,
+  encoding: Effect.Effect<string, Schema.SchemaError, unknown>,
+  key: string | undefined,
+  unique: Unique | undefined,
+): Effect.Effect<NewRecord, RecordError, unknown> =>
+  Effect.flatMap(encoding, (text) => stored(deferrer, recordWith(deferrer, options, checked, text, key, unique)))
 
 /** Its payload is not that of the queue's codec yet. */
 const recordWith = (
