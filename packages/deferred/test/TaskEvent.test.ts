@@ -99,6 +99,20 @@ describe("TaskEvent", () => {
       assert.strictEqual((yield* valueOf(TaskEvent.waitDuration, {})).count, 3)
     }).pipe(Effect.provide(Layer.fresh(App)), Effect.provideService(Metric.MetricRegistry, new Map())),
   )
+
+  it.effect("counts under the attributes of the program, too, where they are not its own", () =>
+    Effect.gen(function* () {
+      yield* Job.deferAll([{ fails: false }, { fails: false }])
+      const sent = yield* valueOf(TaskEvent.sent, { "outlive.outcome": "Inserted", region: "here" })
+      assert.strictEqual(sent.count, 2)
+      const other = yield* valueOf(TaskEvent.sent, { "outlive.outcome": "Inserted", region: "there" })
+      assert.strictEqual(other.count, 0)
+    }).pipe(
+      Effect.provide(Layer.fresh(App)),
+      Effect.provideService(Metric.CurrentMetricAttributes, { region: "here", "outlive.task.name": "None" }),
+      Effect.provideService(Metric.MetricRegistry, new Map()),
+    ),
+  )
 })
 
 const valueOf = <In, State>(metric: Metric.Metric<In, State>, attributes: Record<string, string>) =>
