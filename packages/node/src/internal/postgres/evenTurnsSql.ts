@@ -31,19 +31,20 @@ export const startEvenTurns = (schema: string): string => `lane := lanes[1];
                   SELECT CASE WHEN count(*) > wanted THEN max(base) ELSE (wanted + 1 + sum(base)) / count(*) END AS tag FROM due
                 ),
                 seen AS MATERIALIZED (
-                  SELECT due.at, due.key, due.base, r.tid, r.eta, r.seq, r.nth, r.nth > due.depth AS is_more,
-                    CASE WHEN r.eta <= p_now THEN due.base + r.nth - 1 END AS tag
+                  SELECT one.*, one.nth > one.depth AS is_more, CASE WHEN one.eta <= p_now THEN one.base + one.nth - 1 END AS tag
                   FROM (
-                    SELECT due.*, greatest(1, floor(level.tag - due.base + 1e-9) + 1) AS depth FROM due CROSS JOIN level
-                  ) due LEFT JOIN LATERAL (
-                    SELECT each.*, row_number() OVER () AS nth FROM (
+                    SELECT due.at, due.key, due.base, due.depth, r.tid, r.eta, r.seq,
+                      CASE WHEN r.tid IS NOT NULL THEN row_number() OVER (PARTITION BY due.at ORDER BY r.eta, r.seq) END AS nth
+                    FROM (
+                      SELECT due.*, greatest(1, floor(level.tag - due.base + 1e-9) + 1) AS depth FROM due CROSS JOIN level
+                    ) due LEFT JOIN LATERAL (
                       SELECT r.ctid AS tid, r.eta, r.seq FROM ${schema}.records r
                       WHERE r.state = 0 AND r.key IS NOT NULL AND r.queue = lane.queue AND r.key = due.key AND r.task = lane.task
                         AND ${mark("r.")} = lane.mark AND r.version = lane.version AND -r.priority = lane.rank
                         AND (r.eta, r.seq) >= (due.eta, due.seq) AND r.eta < 'Infinity' AND (r.bury_at IS NULL OR r.bury_at > p_now)
                       ORDER BY r.eta, r.seq LIMIT due.depth::bigint + 1
-                    ) each
-                  ) r ON true
+                    ) r ON true
+                  ) one
                 ),
                 found AS (
                   SELECT bool_and(s.tag IS NOT NULL OR coalesce(s.nth > 1, false))
@@ -51,9 +52,10 @@ export const startEvenTurns = (schema: string): string => `lane := lanes[1];
                   FROM seen s CROSS JOIN level
                 ),
                 taken AS MATERIALIZED (
-                  SELECT r.ctid AS tid, s.at, s.tag, s.key, s.nth FROM seen s
-                    JOIN ${schema}.records r ON r.ctid = s.tid AND r.state::integer = 0
-                  WHERE s.tag IS NOT NULL AND (SELECT is_all FROM found)
+                  SELECT r.ctid AS tid, s.at, s.tag, s.key, s.nth FROM (
+                    -- Some more than are wanted, since others may have locked some.
+                    SELECT * FROM seen WHERE tag IS NOT NULL AND (SELECT is_all FROM found) ORDER BY tag, key, nth LIMIT wanted + 16
+                  ) s JOIN ${schema}.records r ON r.ctid = s.tid AND r.state::integer = 0
                   ORDER BY s.tag, s.key, s.nth LIMIT wanted
                   FOR UPDATE OF r SKIP LOCKED
                 ),
