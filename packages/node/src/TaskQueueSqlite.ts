@@ -123,17 +123,20 @@ const openCalls = Effect.fnUntraced(function* (
     yield* Effect.addFinalizer(() => Effect.sync(sync.close))
   }
   let close: Effect.Effect<void> = Effect.void
-  const calls = makeCalls(db, makeSnapshot(db), ({ beforeCommit, committed, rolledBack }) => {
+  const calls = makeCalls(db, makeSnapshot(db), ({ beforeCommit, committed, expectedClaim, rolledBack }) => {
     const commits = makeGroupCommit({
       db,
       failure: (operation, cause) => failure(operation, file, cause),
       beforeCommit,
       committed: () => {
         const told = committed()
-        return () => changes.publish(told)
+        // Other processes can see it by now, and who claims it hears of that when it is on the disk.
+        changes.publish(told.filter(({ _tag }) => _tag === "Waiting"))
+        return () => changes.publish(told.filter(({ _tag }) => _tag !== "Waiting"))
       },
       rolledBack,
       sync,
+      expectedClaim,
     })
     close = commits.close
     return commits

@@ -9,6 +9,7 @@ import { makeCounts } from "../src/internal/sqlite/counts.ts"
 import { makeEnding } from "../src/internal/sqlite/ending.ts"
 import { makeEnqueue } from "../src/internal/sqlite/enqueue.ts"
 import { makeExecuted } from "../src/internal/sqlite/executed.ts"
+import { ExpectedClaim } from "../src/internal/sqlite/expectedClaim.ts"
 import { failure } from "../src/internal/sqlite/failure.ts"
 import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "../src/internal/sqlite/find.ts"
 import { type GroupCommit, makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
@@ -65,7 +66,19 @@ const makeParts = (db: DatabaseSync) => {
   const executed = makeExecuted(db)
   const ownClaims = makeOwnClaims()
   return {
-    ...{ ending, executed, joinRows, joins, keyRows, keys, lanes, ledger, limits, line },
+    ...{
+      ending,
+      executed,
+      expectedClaim: new ExpectedClaim(),
+      joinRows,
+      joins,
+      keyRows,
+      keys,
+      lanes,
+      ledger,
+      limits,
+      line,
+    },
     ...{ ownClaims, placing, touched, turns },
     enqueue: makeEnqueue(db, { joinRows, joins, keys, placing }),
     progress: makeProgress(db, touched),

@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
 import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import { Effect, Exit, Fiber } from "effect"
+import { ExpectedClaim } from "../src/internal/sqlite/expectedClaim.ts"
 import { atOnce, makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
 import { makeWalSync } from "../src/internal/sqlite/walSync.ts"
 
@@ -19,6 +20,7 @@ const setup = Effect.gen(function* () {
   const insert = db.prepare("INSERT INTO numbers (number) VALUES (?)")
   const syncs: Array<(error: unknown) => void> = []
   const told: Array<string> = []
+  const expectedClaim = new ExpectedClaim()
   const commits = makeGroupCommit({
     db,
     failure: (operation, cause) => new TaskQueueError({ operation, message: String(cause), isRetryable: false, cause }),
@@ -26,19 +28,19 @@ const setup = Effect.gen(function* () {
     committed: () => () => told.push("committed"),
     rolledBack: () => undefined,
     sync: { afterSync: (done) => syncs.push(done), close: () => undefined },
+    expectedClaim,
   })
   const put = (number: number) => commits.write("put", () => atOnce(() => insert.run(number).changes))
-  return { syncs, told, put, close: commits.close, db }
+  /** A call after which a queue has something, and one that claims that and finds no more. */
+  const fill = commits.write("fill", () => atOnce(() => expectedClaim.told([{ _tag: "Waiting", queues: ["some"] }])))
+  const claim = commits.write("claim", () => atOnce(() => expectedClaim.made("some", true)))
+  return { syncs, told, put, fill, claim, close: commits.close, db }
 })
 
-const turns = Effect.forEach(
-  Array.from({ length: 4 }),
-  () =>
-    Effect.callback<void>((resume) => {
-      setImmediate(() => resume(Effect.void))
-    }),
-  { discard: true },
-)
+const turn = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+const turns = Effect.repeat(turn, { times: 7 })
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-wal-"))),
@@ -99,6 +101,83 @@ describe("a commit that waits for the disk", () => {
       syncs[0]?.(null)
       yield* Fiber.join(closing)
       yield* Fiber.join(fiber)
+    }).pipe(Effect.scoped),
+  )
+})
+
+describe("a commit that sets off a claim of this process", () => {
+  it.live("is synced with that, and both are told then", () =>
+    Effect.gen(function* () {
+      const { claim, fill, syncs } = yield* setup
+      yield* Effect.all(
+        [
+          claim,
+          Effect.andThen(
+            turns,
+            Effect.sync(() => syncs.shift()?.(null)),
+          ),
+        ],
+        { concurrency: 2 },
+      )
+      const filling = yield* Effect.forkChild(fill, { startImmediately: true })
+      yield* turn
+      const claiming = yield* Effect.forkChild(claim, { startImmediately: true })
+      yield* turn
+      assert.strictEqual(syncs.length, 1)
+      assert.isUndefined(filling.pollUnsafe())
+      assert.isUndefined(claiming.pollUnsafe())
+      syncs[0]?.(null)
+      yield* Fiber.join(filling)
+      yield* Fiber.join(claiming)
+      yield* turns
+      assert.strictEqual(syncs.length, 1)
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("fails with it", () =>
+    Effect.gen(function* () {
+      const { claim, fill, syncs } = yield* setup
+      yield* Effect.all(
+        [
+          claim,
+          Effect.andThen(
+            turns,
+            Effect.sync(() => syncs.shift()?.(null)),
+          ),
+        ],
+        { concurrency: 2 },
+      )
+      const calls = yield* Effect.forkChild(
+        Effect.all([fill, Effect.andThen(turn, claim)].map(Effect.exit), { concurrency: 2 }),
+      )
+      yield* turns
+      for (const done of syncs) done(new Error("the disk is gone"))
+      assert.deepStrictEqual((yield* Fiber.join(calls)).map(Exit.isFailure), [true, true])
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("does not wait long for it, and only once", () =>
+    Effect.gen(function* () {
+      const { claim, fill, syncs } = yield* setup
+      yield* Effect.all(
+        [
+          claim,
+          Effect.andThen(
+            turns,
+            Effect.sync(() => syncs.shift()?.(null)),
+          ),
+        ],
+        { concurrency: 2 },
+      )
+      const first = yield* Effect.forkChild(fill, { startImmediately: true })
+      yield* turns
+      assert.strictEqual(syncs.length, 1)
+      const second = yield* Effect.forkChild(fill, { startImmediately: true })
+      yield* turn
+      assert.strictEqual(syncs.length, 2)
+      for (const done of syncs) done(null)
+      yield* Fiber.join(first)
+      yield* Fiber.join(second)
     }).pipe(Effect.scoped),
   )
 })

@@ -13,6 +13,7 @@ import { makeCounts } from "./counts.ts"
 import { makeEnding } from "./ending.ts"
 import { makeEnqueue } from "./enqueue.ts"
 import { makeExecuted } from "./executed.ts"
+import { ExpectedClaim } from "./expectedClaim.ts"
 import { makeEndedGroups, makeFind, makeGet, makePayloadRefs } from "./find.ts"
 import { atOnce, type GroupCommit, type Steps } from "./groupCommit.ts"
 import { makeJoinRows } from "./joinRows.ts"
@@ -45,6 +46,7 @@ export interface Hooks {
   /** Gives what it changed. */
   readonly committed: () => ReadonlyArray<Change>
   readonly rolledBack: () => void
+  readonly expectedClaim: ExpectedClaim
 }
 
 export type Calls = Required<Omit<Driver, "name" | "capabilities" | "changes" | "transaction" | "inTransaction">>
@@ -56,17 +58,21 @@ export const makeCalls = (
 ): Calls => {
   const touched = new Touched()
   const executed = makeExecuted(db)
+  const expectedClaim = new ExpectedClaim()
   const commits = makeCommits({
     beforeCommit: executed.flush,
     committed: () => {
       executed.forget()
-      return touched.take()
+      const changes = touched.take()
+      expectedClaim.told(changes)
+      return changes
     },
     rolledBack: () => {
       executed.forget()
       touched.take()
       joins.forget()
     },
+    expectedClaim,
   })
   const limits = makeLimits(db, touched)
   const line = makeLine(db)
@@ -84,7 +90,7 @@ export const makeCalls = (
   const rounds = makeRounds(db, { keyRows, lanes, limits, line, turns })
   const takeBack = makeTakeBack(db, ending, joins)
   const tallies = joinRows.tally
-  const claim = makeClaim(db, { joins, keys, lanes, limits, ownClaims, rounds, takeBack, tallies })
+  const claim = makeClaim(db, { expectedClaim, joins, keys, lanes, limits, ownClaims, rounds, takeBack, tallies })
   const extend = makeExtend(db)
   const progress = makeProgress(db, touched)
   const settle = makeSettle(db, { ending, executed, joins, keyRows, limits, ownClaims, progress })

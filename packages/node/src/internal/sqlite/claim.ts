@@ -3,6 +3,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimedRecord, ClaimParams, ClaimResult } from "@outlive/deferred/TaskQueue"
+import type { ExpectedClaim } from "./expectedClaim.ts"
 import { isStep, type Steps } from "./groupCommit.ts"
 import type { Joins } from "./joins.ts"
 import type { Lanes } from "./lanes.ts"
@@ -24,6 +25,7 @@ const everything: Allowance = {
 export const makeClaim = (
   db: DatabaseSync,
   {
+    expectedClaim,
     joins,
     keys,
     lanes,
@@ -33,6 +35,7 @@ export const makeClaim = (
     takeBack,
     tallies,
   }: {
+    readonly expectedClaim: ExpectedClaim
     readonly joins: Joins
     readonly keys: Keys
     readonly lanes: Lanes
@@ -88,6 +91,7 @@ export const makeClaim = (
         records.push(record)
         if (isStep(records.length)) yield
       }
+      expectedClaim.made(name, count < limit)
       if (round !== undefined && count > 0) yield* round.started(count)
       if (allowance !== undefined && count > 0) allowance = limits.started(name, count, params.now)
 

@@ -6,6 +6,7 @@ import type { DatabaseSync } from "node:sqlite"
 import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { ExpectedClaim } from "./expectedClaim.ts"
 import { isBusy } from "./failure.ts"
 import type { WalSync } from "./walSync.ts"
 import { makeRetries, whenFree } from "./whenFree.ts"
@@ -56,6 +57,9 @@ interface Transaction {
 /** Milliseconds of one turn: what waits for the event loop waits as long. */
 const budget = 5
 
+/** Turns of the event loop in which an expected claim comes: that of the hint, two of the worker, and one more. */
+const turnsToClaim = 4
+
 const closed = (operation: string): TaskQueueError =>
   new TaskQueueError({ operation, message: "the task queue is closed", isRetryable: false })
 
@@ -70,8 +74,10 @@ export const makeGroupCommit = (options: {
   readonly rolledBack: () => void
   /** Where a commit does not wait for the disk itself, and its calls do. */
   readonly sync?: WalSync | undefined
+  /** What a sync waits for. */
+  readonly expectedClaim?: ExpectedClaim | undefined
 }): GroupCommit => {
-  const { beforeCommit, committed, db, failure, rolledBack, sync } = options
+  const { beforeCommit, committed, db, expectedClaim, failure, rolledBack, sync } = options
   const begin = db.prepare("BEGIN IMMEDIATE")
   const commit = db.prepare("COMMIT")
   const retries = makeRetries()
@@ -84,6 +90,9 @@ export const makeGroupCommit = (options: {
   let isClosed = false
   /** Transactions that are committed and wait for the disk. */
   let unsynced = 0
+  /** What is to be called when it is known whether the disk has them, of those for which no sync has begun. */
+  let uncovered: Array<(error: unknown) => void> = []
+  let held: NodeJS.Immediate | undefined
   let whenEmpty: (() => void) | undefined
 
   const schedule = () => {
@@ -162,13 +171,32 @@ export const makeGroupCommit = (options: {
     if (sync === undefined) acknowledge()
     else {
       unsynced++
-      sync.afterSync((error) => {
+      uncovered.push((error) => {
         unsynced--
         acknowledge(error)
         if (open === undefined && pending.length === 0 && unsynced === 0) whenEmpty?.()
       })
+      if (expectedClaim?.isExpected() !== true) cover(sync)
+      else if (held === undefined) hold(sync, turnsToClaim)
     }
     letRead()
+  }
+  const cover = (sync: WalSync) => {
+    const served = uncovered
+    uncovered = []
+    clearImmediate(held)
+    held = undefined
+    sync.afterSync((error) => {
+      for (const done of served) done(error)
+    })
+  }
+  /** Leaves the sync to the commit of the claim that is expected, for so many turns. */
+  const hold = (sync: WalSync, turns: number) => {
+    held = setImmediate(() => {
+      if (turns > 1) return hold(sync, turns - 1)
+      expectedClaim?.giveUp()
+      cover(sync)
+    })
   }
   const mayFollow = (last: Call, next: Call | undefined) =>
     next !== undefined && !last.alone && !next.alone && !next.withdrawn
