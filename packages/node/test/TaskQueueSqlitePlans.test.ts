@@ -29,6 +29,7 @@ import { makePurge, makeRemove } from "../src/internal/sqlite/remove.ts"
 import { makeRounds } from "../src/internal/sqlite/rounds.ts"
 import { migrate } from "../src/internal/sqlite/schema.ts"
 import { makeExtend, makeSettle } from "../src/internal/sqlite/settle.ts"
+import { makeStart } from "../src/internal/sqlite/start.ts"
 import { makeKeyStatistics, makeStatistics } from "../src/internal/sqlite/statistics.ts"
 import { makeTakeBack } from "../src/internal/sqlite/takeBack.ts"
 import { Touched } from "../src/internal/sqlite/touched.ts"
@@ -84,6 +85,7 @@ const makeParts = (db: DatabaseSync) => {
     progress: makeProgress(db, touched),
     rounds: makeRounds(db, { keyRows, lanes, limits, line, turns }),
     takeBack: makeTakeBack(db, ending, joins),
+    start: makeStart(db, { keys, ownClaims, tallies: joinRows.tally }),
     tallies: joinRows.tally,
   }
 }

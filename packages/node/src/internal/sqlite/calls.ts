@@ -32,6 +32,7 @@ import { makePurge, makeRemove } from "./remove.ts"
 import { makeRounds } from "./rounds.ts"
 import { makeExtend, makeSettle } from "./settle.ts"
 import type { Snapshot } from "./snapshot.ts"
+import { makeStart } from "./start.ts"
 import { makeKeyStatistics, makeStatistics } from "./statistics.ts"
 import { makeTakeBack } from "./takeBack.ts"
 import { Touched } from "./touched.ts"
@@ -90,7 +91,8 @@ export const makeCalls = (
   const rounds = makeRounds(db, { keyRows, lanes, limits, line, turns })
   const takeBack = makeTakeBack(db, ending, joins)
   const tallies = joinRows.tally
-  const claim = makeClaim(db, { expectedClaim, joins, keys, lanes, limits, ownClaims, rounds, takeBack, tallies })
+  const start = makeStart(db, { keys, ownClaims, tallies })
+  const claim = makeClaim(db, { expectedClaim, joins, lanes, limits, rounds, start, takeBack })
   const extend = makeExtend(db)
   const progress = makeProgress(db, touched)
   const settle = makeSettle(db, { ending, executed, joins, keyRows, limits, ownClaims, progress })

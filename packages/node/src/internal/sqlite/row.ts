@@ -84,7 +84,9 @@ export const toClaimed = (row: Row, tallies: Tallies): ClaimedRecord => read(row
  */
 export const claimColumns = `id, task, version, priority, eta, token, attempt, crashes, max_crashes, keep, enqueued_at,
   first_attempt_at, lease_until, payload, coalesce(target, expires_at, lease, timeout, cancel_requested, name, retry,
-  headers, failure, unique_key, payload_ref, progress, member_of, is_join) IS NULL`
+  headers, failure, unique_key, payload_ref, progress, member_of, is_join) IS NULL, seq`
+
+export const seqOfClaim = (row: Row): number => row[15] as number
 
 /** The claimed record of a row of `claimColumns`, after which there may be its key; `undefined` when it has more than those. */
 export const toPlainClaim = (row: Row, queue: string, worker: string, now: number): ClaimedRecord | undefined =>
@@ -104,7 +106,7 @@ export const toPlainClaim = (row: Row, queue: string, worker: string, now: numbe
         eta: row[4] as number,
         name: undefined,
         uniqueKey: undefined,
-        key: (row[15] ?? undefined) as string | undefined,
+        key: (row[16] ?? undefined) as string | undefined,
         memberOf: undefined,
         join: undefined,
         target: undefined,
