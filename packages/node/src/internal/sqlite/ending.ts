@@ -2,7 +2,6 @@
  * The two ways out of `running`, shared by settlements, cancellations and lost leases: a record waits again, or it ends.
  */
 import type { DatabaseSync } from "node:sqlite"
-import type { TaskId } from "@outlive/deferred/TaskId"
 import type { DeadReason } from "@outlive/deferred/TaskRecord"
 import type { Held } from "./held.ts"
 import type { End, JoinRows } from "./joinRows.ts"
@@ -11,6 +10,7 @@ import type { Limits } from "./limits.ts"
 import type { Line } from "./line.ts"
 import type { OwnClaim } from "./ownClaims.ts"
 import { State } from "./schema.ts"
+import { parameters, ten } from "./tens.ts"
 import type { Touched } from "./touched.ts"
 import type { Turns } from "./turns.ts"
 import type { Keys } from "./unique.ts"
@@ -19,7 +19,13 @@ import type { Keys } from "./unique.ts"
 export interface Ending {
   readonly succeed: (record: Held, result: string | undefined, now: number) => void
   /** The same of a claim of this connection; `false`: its lease is lost, and nothing was changed. */
-  readonly succeedAtOnce: (id: TaskId, claim: OwnClaim, result: string | undefined, now: number) => boolean
+  readonly succeedAtOnce: (claim: OwnClaim, result: string | undefined, now: number) => boolean
+  /** The same of each of ten that are alike, with their results. */
+  readonly succeedTen: (
+    claims: ReadonlyArray<OwnClaim>,
+    results: ReadonlyArray<string | undefined>,
+    now: number,
+  ) => ReadonlyArray<boolean>
   readonly cancel: (record: Held, now: number, attempt: EndedAttempt | undefined) => void
   readonly bury: (
     record: Held,
@@ -65,6 +71,17 @@ export const makeEnding = (
   const succeed = db.prepare(
     `UPDATE outlive_records SET state = ${State.succeeded}, ended_at = ?, prune_at = ?, result = ?, lease_until = NULL
      WHERE seq = ? AND state = ${State.running} AND token = ?`,
+  )
+  const succeedingTen = (result: string) =>
+    db.prepare(
+      `UPDATE outlive_records SET state = ${State.succeeded}, ended_at = ?, prune_at = ?, result = ${result},
+         lease_until = NULL
+       WHERE seq IN ${parameters(ten)} AND state = ${State.running} AND token = ?`,
+    )
+  const succeedAlike = succeedingTen("?")
+  const succeedEach = succeedingTen(`CASE seq ${"WHEN ? THEN ? ".repeat(ten)}END`)
+  const isSucceeded = db.prepare(
+    `SELECT 1 FROM outlive_records WHERE seq = ? AND state = ${State.succeeded} AND token = ?`,
   )
   const succeedAndForget = db.prepare(
     `DELETE FROM outlive_records WHERE seq = ? AND state = ${State.running} AND token = ?`,
@@ -128,7 +145,7 @@ export const makeEnding = (
 
   const ending: Ending = {
     succeed: (record, result, now) => end(record, "succeeded", { result, failure: record.failure }, now),
-    succeedAtOnce: (id, { keep, queue, seq, token }, result, now) => {
+    succeedAtOnce: ({ id, keep, queue, seq, token }, result, now) => {
       const pruneAt = Number.isFinite(keep) ? now + keep : null
       const { changes } =
         keep === 0 ? succeedAndForget.run(seq, token) : succeed.run(now, pruneAt, result ?? null, seq, token)
@@ -136,6 +153,21 @@ export const makeEnding = (
       if (limits.hasSlots(queue)) touched.waiting(queue)
       touched.end(id)
       return true
+    },
+    succeedTen: (claims, results, now) => {
+      const { keep, queue, token } = claims[0]!
+      if (keep === 0) return claims.map((claim, index) => ending.succeedAtOnce(claim, results[index], now))
+      const pruneAt = Number.isFinite(keep) ? now + keep : null
+      const seqs = claims.map(({ seq }) => seq)
+      const [first] = results
+      const { changes } = results.every((result) => result === first)
+        ? succeedAlike.run(now, pruneAt, first ?? null, ...seqs, token)
+        : succeedEach.run(now, pruneAt, ...seqs.flatMap((seq, index) => [seq, results[index] ?? null]), ...seqs, token)
+      // That a record has succeeded with the token of a claim is the doing of who has that.
+      const outcomes = seqs.map((seq) => changes === ten || isSucceeded.get(seq, token) !== undefined)
+      if (changes > 0 && limits.hasSlots(queue)) touched.waiting(queue)
+      for (const [index, { id }] of claims.entries()) if (outcomes[index]) touched.end(id)
+      return outcomes
     },
     cancel: (record, now, attempt) => end(record, "cancelled", { failure: record.failure }, now, attempt),
     bury: (record, how, now, attempt) => end(record, "dead", how, now, attempt),

@@ -15,6 +15,7 @@ import type { Limits } from "./limits.ts"
 import type { OwnClaims } from "./ownClaims.ts"
 import type { Progress } from "./progress.ts"
 import { asRow } from "./row.ts"
+import { ten } from "./tens.ts"
 
 export const makeExtend = (
   db: DatabaseSync,
@@ -92,9 +93,26 @@ export const makeSettle = (
   const succeedAtOnce = (settlement: Settlement, now: number): boolean => {
     if (settlement._tag !== "Succeed" || settlement.progress !== undefined) return false
     const claim = ownClaims.take(settlement)
-    if (claim === undefined || !ending.succeedAtOnce(settlement.id, claim, settlement.result, now)) return false
+    if (claim === undefined || !ending.succeedAtOnce(claim, settlement.result, now)) return false
     executed.add(claim.queue, now)
     return true
+  }
+
+  /** Ten of these, from an index on; `undefined`: they are not all such successes, of claims that are alike. */
+  const succeedTen = (settlements: ReadonlyArray<Settlement>, from: number, now: number) => {
+    if (from + ten > settlements.length) return undefined
+    const results: Array<string | undefined> = []
+    for (let index = from; index < from + ten; index++) {
+      const each = settlements[index]!
+      if (each._tag !== "Succeed" || each.progress !== undefined) return undefined
+      results.push(each.result)
+    }
+    const claims = ownClaims.takeAlike(settlements.slice(from, from + ten))
+    if (claims === undefined) return undefined
+    return ending.succeedTen(claims, results, now).map((isSettled, index): SettleOutcome => {
+      if (isSettled) executed.add(claims[index]!.queue, now)
+      return isSettled ? "Settled" : "LeaseLost"
+    })
   }
 
   const settle = (settlement: Settlement, now: number): SettleOutcome => {
@@ -111,10 +129,12 @@ export const makeSettle = (
 
   return function* (settlements, now) {
     const outcomes: Array<SettleOutcome> = []
-    for (const settlement of settlements) {
-      outcomes.push(settle(settlement, now))
+    while (outcomes.length < settlements.length) {
+      const some = succeedTen(settlements, outcomes.length, now)
+      if (some !== undefined) outcomes.push(...some)
+      else outcomes.push(settle(settlements[outcomes.length]!, now))
       if (joins.hasNews()) yield* joins.hear(now)
-      if (isStep(outcomes.length)) yield
+      if (some !== undefined || isStep(outcomes.length)) yield
     }
     return outcomes
   }

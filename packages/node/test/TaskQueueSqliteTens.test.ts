@@ -1,0 +1,145 @@
+/** Records that are written ten at a time come out as if each were written alone. */
+import { assert, describe, it } from "@effect/vitest"
+import type { TaskId } from "@outlive/deferred/TaskId"
+import type * as TaskQueue from "@outlive/deferred/TaskQueue"
+import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
+import { Effect } from "effect"
+import { idOf, newFile, records } from "./records.ts"
+
+const now = 1000
+const claimAt = (driver: TaskQueue.Driver, limit: number, now: number) =>
+  driver.claim({
+    queues: [{ name: "queue", limit }],
+    tasks: [{ name: "task", maxVersion: 1 }],
+    targets: [],
+    lease: 1000,
+    worker: "worker",
+    now,
+  })
+const numbers = (count: number) => Array.from({ length: count }, (_, number) => number)
+const succeed = (number: number, result: string | undefined): TaskQueue.Settlement => ({
+  id: idOf(number),
+  token: 1,
+  _tag: "Succeed",
+  result,
+})
+/** The states and results of so many records. */
+const read = (driver: TaskQueue.Driver, count: number) =>
+  Effect.map(driver.get({ ids: numbers(count).map(idOf), now: 3000 }), (records) =>
+    records.map((record) => `${record?.state} ${record?.result}`),
+  )
+
+describe("many records of one claim", () => {
+  it.effect("start in the order of the contract, also where that is not the order of insertion", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      const priorityOf = (number: number) => (number * 7) % 25
+      const more = (number: number) => ({
+        priority: priorityOf(number),
+        payload: String(number),
+        // Every third has something that most have not.
+        ...(number % 3 === 0 ? { headers: { number: String(number) } } : {}),
+      })
+      yield* driver.enqueue({ records: records(25, more), now })
+      const claimed = (yield* claimAt(driver, 23, now)).records
+      const expected = numbers(25).sort((left, right) => priorityOf(right) - priorityOf(left))
+      assert.deepStrictEqual(
+        claimed.map(({ attempt, headers, id, leaseUntil, payload, token, worker }) => ({
+          ...{ attempt, headers, id, leaseUntil, payload, token, worker },
+        })),
+        expected.slice(0, 23).map((number) => ({
+          attempt: 1,
+          headers: number % 3 === 0 ? { number: String(number) } : {},
+          id: idOf(number),
+          leaseUntil: now + 1000,
+          payload: String(number),
+          token: 1,
+          worker: "worker",
+        })),
+      )
+    }),
+  )
+})
+
+describe("many successes of one call", () => {
+  const claimed = (count: number, keepOf: (number: number) => number = () => 5000) =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      yield* driver.enqueue({ records: records(count, (number) => ({ keep: keepOf(number) })), now })
+      assert.strictEqual((yield* claimAt(driver, count, now)).records.length, count)
+      return driver
+    })
+
+  it.effect("have each its result", () =>
+    Effect.gen(function* () {
+      const driver = yield* claimed(35)
+      // Ten that are the same, ten that are not, ten of which some have none, and five.
+      const resultOf = (number: number) =>
+        number < 10 ? "same" : number < 20 || number % 2 === 0 ? `"${number}"` : undefined
+      const settlements = numbers(35).map((number) => succeed(number, resultOf(number)))
+      const outcomes = yield* driver.settle({ settlements, now })
+      assert.deepStrictEqual(new Set(outcomes), new Set(["Settled"]))
+      assert.deepStrictEqual(
+        yield* read(driver, 35),
+        numbers(35).map((number) => `succeeded ${resultOf(number)}`),
+      )
+    }),
+  )
+
+  it.effect("change nothing of the records whose leases were lost, and of those settled before", () =>
+    Effect.gen(function* () {
+      const driver = yield* claimed(20)
+      const isKept = (number: number) => number % 3 > 0
+      const leases = numbers(20)
+        .filter(isKept)
+        .map((number) => ({ id: idOf(number), token: 1 }))
+      yield* driver.extend({ leases, until: 10_000, now })
+      // The others are taken back, and one of them starts anew.
+      const [anew] = (yield* claimAt(driver, 1, 3000)).records
+      assert.strictEqual(anew?.token, 2)
+      yield* driver.settle({ settlements: [{ ...succeed(0, "anew"), id: anew?.id as TaskId, token: 2 }], now: 3000 })
+      const settlements = [
+        ...numbers(20).map((number) => succeed(number, "done")),
+        ...numbers(20).map((number) => succeed(number, "twice")),
+      ]
+      const outcomes = yield* driver.settle({ settlements, now: 3000 })
+      assert.deepStrictEqual<ReadonlyArray<string>>(outcomes, [
+        ...numbers(20).map((number) => (isKept(number) ? "Settled" : "LeaseLost")),
+        ...numbers(20).map(() => "LeaseLost"),
+      ])
+      assert.deepStrictEqual(
+        yield* read(driver, 20),
+        numbers(20).map((number) =>
+          isKept(number) ? "succeeded done" : idOf(number) === anew?.id ? "succeeded anew" : "ready undefined",
+        ),
+      )
+    }),
+  )
+
+  it.effect("of which some are the same settle each once", () =>
+    Effect.gen(function* () {
+      const driver = yield* claimed(9)
+      const settlements = [0, ...numbers(9)].map((number) => succeed(number, "done"))
+      assert.deepStrictEqual<ReadonlyArray<string>>(yield* driver.settle({ settlements, now }), [
+        "Settled",
+        "LeaseLost",
+        ...numbers(8).map(() => "Settled"),
+      ])
+    }),
+  )
+
+  it.effect("are kept each for its time", () =>
+    Effect.gen(function* () {
+      const keepOf = (number: number) => (number < 10 ? 0 : number < 15 ? 1000 : 2000)
+      const driver = yield* claimed(30, keepOf)
+      const settlements = numbers(30).map((number) => succeed(number, undefined))
+      yield* driver.settle({ settlements, now })
+      const left = Effect.map(driver.find({ limit: 100, now }), ({ records }) => records.length)
+      assert.strictEqual(yield* left, 20)
+      yield* driver.prune({ now: now + 1000, deadBefore: 0, limit: 100 })
+      assert.strictEqual(yield* left, 15)
+      yield* driver.prune({ now: now + 2000, deadBefore: 0, limit: 100 })
+      assert.strictEqual(yield* left, 0)
+    }),
+  )
+})
