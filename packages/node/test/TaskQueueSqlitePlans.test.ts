@@ -23,6 +23,7 @@ import { makeLine } from "../src/internal/sqlite/line.ts"
 import { makeOwnClaims } from "../src/internal/sqlite/ownClaims.ts"
 import { makePayloads } from "../src/internal/sqlite/payloads.ts"
 import { makePlacing } from "../src/internal/sqlite/placing.ts"
+import { makePlainRows } from "../src/internal/sqlite/plainRows.ts"
 import { makeProgress } from "../src/internal/sqlite/progress.ts"
 import { makePrune } from "../src/internal/sqlite/prune.ts"
 import { makePurge, makeRemove } from "../src/internal/sqlite/remove.ts"
@@ -63,6 +64,7 @@ const makeParts = (db: DatabaseSync) => {
   const ending = makeEnding(db, { joinRows, keys, ledger, limits, line, touched, turns })
   const joins = makeJoins(db, { ending, joinRows, touched, turns })
   const placing = makePlacing(db, { joinRows, keys, ledger, limits, line, touched, turns })
+  const plainRows = makePlainRows(db, touched)
   const lanes = makeLanes(db)
   const executed = makeExecuted(db)
   const ownClaims = makeOwnClaims()
@@ -80,8 +82,8 @@ const makeParts = (db: DatabaseSync) => {
       limits,
       line,
     },
-    ...{ ownClaims, placing, touched, turns },
-    enqueue: makeEnqueue(db, { joinRows, joins, keys, placing }),
+    ...{ ownClaims, placing, plainRows, touched, turns },
+    enqueue: makeEnqueue(db, { joinRows, joins, keys, placing, plainRows }),
     progress: makeProgress(db, touched),
     rounds: makeRounds(db, { keyRows, lanes, limits, line, turns }),
     takeBack: makeTakeBack(db, ending, joins),
@@ -265,13 +267,16 @@ describe("a full disk", () => {
     Effect.gen(function* () {
       const db = yield* newDatabase
       db.exec("PRAGMA max_page_count = 60")
-      const { enqueue, tallies, touched } = makeParts(db)
+      const { enqueue, plainRows, tallies, touched } = makeParts(db)
       const commits = makeGroupCommit({
         db,
         failure: (operation, cause) => failure(operation, "queue.db", cause),
-        beforeCommit: () => undefined,
+        beforeCommit: plainRows.flush,
         committed: () => () => touched.take(),
-        rolledBack: () => touched.take(),
+        rolledBack: () => {
+          plainRows.forget()
+          touched.take()
+        },
       })
       const sizes = [10, 1_000_000, 10, 10]
       const exits = yield* Effect.forEach(

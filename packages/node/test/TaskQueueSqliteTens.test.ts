@@ -4,7 +4,7 @@ import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
 import { Effect } from "effect"
-import { idOf, newFile, records } from "./records.ts"
+import { idOf, newFile, record, records } from "./records.ts"
 
 const now = 1000
 const claimAt = (driver: TaskQueue.Driver, limit: number, now: number) =>
@@ -28,6 +28,92 @@ const read = (driver: TaskQueue.Driver, count: number) =>
   Effect.map(driver.get({ ids: numbers(count).map(idOf), now: 3000 }), (records) =>
     records.map((record) => `${record?.state} ${record?.result}`),
   )
+
+describe("many deferrals of one turn", () => {
+  const all = <A, E>(calls: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(calls, { concurrency: "unbounded" })
+  const outcome = ([first]: ReadonlyArray<TaskQueue.EnqueueOutcome>): string | undefined => first?._tag
+  /** All that there are, in the order of insertion. */
+  const stored = (driver: TaskQueue.Driver) =>
+    Effect.map(driver.find({ limit: 1000, now }), ({ records }) => records.map(({ id }) => id))
+
+  it.effect("are stored in their order, those with something rare among them", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      const given = numbers(57).map((number) =>
+        number % 13 === 5
+          ? record(number, { name: `name ${number}` })
+          : number % 17 === 3
+            ? record(number, { key: "key" })
+            : record(number),
+      )
+      const outcomes = yield* all(given.map((each) => driver.enqueue({ records: [each], now })))
+      assert.deepStrictEqual(new Set(outcomes.map(outcome)), new Set(["Inserted"]))
+      assert.deepStrictEqual(
+        yield* stored(driver),
+        given.map(({ id }) => id),
+      )
+    }),
+  )
+
+  it.effect("say which was there before, by an earlier call, the same turn, or the same ten", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      yield* driver.enqueue({ records: [record(4), record(33)], now })
+      const given = [...numbers(30), 29, 0, ...numbers(10).map((number) => 30 + number), 7]
+      const outcomes = yield* all(given.map((number) => driver.enqueue({ records: [record(number)], now })))
+      const isNew = (number: number, index: number) => number !== 4 && number !== 33 && given.indexOf(number) === index
+      assert.deepStrictEqual(
+        outcomes.map(outcome),
+        given.map((number, index) => (isNew(number, index) ? "Inserted" : "Existing")),
+      )
+      assert.strictEqual((yield* stored(driver)).length, 40)
+      const many = yield* driver.enqueue({ records: numbers(45).map((number) => record(number)), now })
+      assert.deepStrictEqual(
+        many.map(({ _tag }) => _tag),
+        numbers(45).map((number) => (number < 40 ? "Existing" : "Inserted")),
+      )
+    }),
+  )
+
+  it.effect("are there for the calls after them", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      const [, cancelled, , { records: claimed }, , removed] = yield* Effect.all(
+        [
+          driver.enqueue({ records: [record(0)], now }),
+          driver.cancel({ ids: [idOf(0)], now, reason: "no" }),
+          driver.enqueue({ records: records(15), now }),
+          claimAt(driver, 20, now),
+          driver.enqueue({ records: [record(20)], now }),
+          driver.remove({ ids: [idOf(20)] }),
+        ],
+        { concurrency: "unbounded" },
+      )
+      assert.deepStrictEqual(cancelled, ["Cancelled"])
+      assert.strictEqual(claimed.length, 14)
+      assert.deepStrictEqual(removed, ["Removed"])
+    }),
+  )
+
+  it.effect("are stored once each when one of them is bad", () =>
+    Effect.gen(function* () {
+      const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
+      // SQLite has no NaN, and refuses the NULL that comes of it.
+      const given = numbers(35).map((number) => record(number, number === 14 ? { priority: Number.NaN } : {}))
+      const exits = yield* all(given.map((each) => Effect.exit(driver.enqueue({ records: [each], now }))))
+      assert.deepStrictEqual(
+        exits.map(({ _tag }) => _tag),
+        numbers(35).map((number) => (number === 14 ? "Failure" : "Success")),
+      )
+      assert.deepStrictEqual(
+        [...(yield* stored(driver))].sort(),
+        numbers(35)
+          .filter((number) => number !== 14)
+          .map(idOf),
+      )
+    }),
+  )
+})
 
 describe("many records of one claim", () => {
   it.effect("start in the order of the contract, also where that is not the order of insertion", () =>

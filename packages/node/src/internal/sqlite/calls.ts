@@ -26,6 +26,7 @@ import { makeLine } from "./line.ts"
 import { makeOwnClaims } from "./ownClaims.ts"
 import { makePayloads } from "./payloads.ts"
 import { makePlacing } from "./placing.ts"
+import { makePlainRows } from "./plainRows.ts"
 import { makeProgress } from "./progress.ts"
 import { makePrune } from "./prune.ts"
 import { makePurge, makeRemove } from "./remove.ts"
@@ -60,8 +61,12 @@ export const makeCalls = (
   const touched = new Touched()
   const executed = makeExecuted(db)
   const expectedClaim = new ExpectedClaim()
+  const plainRows = makePlainRows(db, touched)
   const commits = makeCommits({
-    beforeCommit: executed.flush,
+    beforeCommit: () => {
+      plainRows.flush()
+      executed.flush()
+    },
     committed: () => {
       executed.forget()
       const changes = touched.take()
@@ -72,6 +77,7 @@ export const makeCalls = (
       executed.forget()
       touched.take()
       joins.forget()
+      plainRows.forget()
     },
     expectedClaim,
   })
@@ -85,7 +91,7 @@ export const makeCalls = (
   const ending = makeEnding(db, { joinRows, keys, ledger, limits, line, touched, turns })
   const joins = makeJoins(db, { ending, joinRows, touched, turns })
   const placing = makePlacing(db, { joinRows, keys, ledger, limits, line, touched, turns })
-  const enqueue = makeEnqueue(db, { joinRows, joins, keys, placing })
+  const enqueue = makeEnqueue(db, { joinRows, joins, keys, placing, plainRows })
   const ownClaims = makeOwnClaims()
   const lanes = makeLanes(db)
   const rounds = makeRounds(db, { keyRows, lanes, limits, line, turns })
@@ -132,19 +138,25 @@ export const makeCalls = (
     }
     touched.waiting(queue)
   }
+  /** As all calls but deferrals, after what was deferred in the same transaction. */
+  const write = <A>(operation: string, body: () => Steps<A>) =>
+    commits.write(operation, () => {
+      plainRows.flush()
+      return body()
+    })
   /** What is removed has no time of its own: what it means for others happens by the clock. */
   const byClock = <A>(operation: string, body: (now: number) => Steps<A>) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => commits.write(operation, () => body(now)))
+    Effect.flatMap(Clock.currentTimeMillis, (now) => write(operation, () => body(now)))
 
   return {
     payloads: makePayloads(db, commits),
     enqueue: ({ now, records }) => commits.write("enqueue", () => enqueue(records, now)),
-    claim: (params) => commits.write("claim", () => claim(params)),
-    extend: ({ leases, until }) => commits.write("extend", () => atOnce(() => extend(leases, until))),
-    settle: ({ now, settlements }) => commits.write("settle", () => settle(settlements, now)),
-    progress: ({ updates }) => commits.write("progress", () => atOnce(() => progress.noteAll(updates))),
-    cancel: ({ ids, now, reason }) => commits.write("cancel", () => cancel(ids, reason, now)),
-    redrive: ({ ids, now }) => commits.write("redrive", () => atOnce(() => redrive(ids, now))),
+    claim: (params) => write("claim", () => claim(params)),
+    extend: ({ leases, until }) => write("extend", () => atOnce(() => extend(leases, until))),
+    settle: ({ now, settlements }) => write("settle", () => settle(settlements, now)),
+    progress: ({ updates }) => write("progress", () => atOnce(() => progress.noteAll(updates))),
+    cancel: ({ ids, now, reason }) => write("cancel", () => cancel(ids, reason, now)),
+    redrive: ({ ids, now }) => write("redrive", () => atOnce(() => redrive(ids, now))),
     remove: ({ ids, only }) => byClock("remove", (now) => remove(ids, only, now)),
     purge: ({ queue }) => byClock("purge", (now) => purge(queue, now)),
     get: ({ ids, now }) => commits.read("get", () => get(ids, now)),
@@ -152,18 +164,17 @@ export const makeCalls = (
     payloadRefs: ({ refs }) => commits.read("payloadRefs", () => payloadRefs(refs)),
     find: (params) => commits.read("find", () => snapshot(() => find(params))),
     counts: (params) => commits.read("counts", () => snapshot(() => counts(params, params.now))),
-    configure: ({ limits: changed, now, queue }) => commits.write("configure", () => configure(queue, changed, now)),
+    configure: ({ limits: changed, now, queue }) => write("configure", () => configure(queue, changed, now)),
     limits: ({ queue }) => commits.read("limits", () => limits.get(queue)),
     configureKey: ({ key, override, queue }) =>
-      commits.write("configureKey", () => atOnce(() => configureKey(queue, key, override))),
+      write("configureKey", () => atOnce(() => configureKey(queue, key, override))),
     keyStatistics: ({ key, now, queue }) =>
       commits.read("keyStatistics", () => snapshot(() => keyStatistics(queue, key, now))),
-    pauseUntil: ({ key, queue, until }) =>
-      commits.write("pauseUntil", () => atOnce(() => pauseUntil(queue, key, until))),
+    pauseUntil: ({ key, queue, until }) => write("pauseUntil", () => atOnce(() => pauseUntil(queue, key, until))),
     statistics: ({ now, queue }) => commits.read("statistics", () => snapshot(() => statistics(queue, now))),
-    announce: ({ until, worker }) => commits.write("announce", () => atOnce(() => workers.announce(worker, until))),
-    withdraw: ({ worker }) => commits.write("withdraw", () => atOnce(() => workers.withdraw(worker))),
+    announce: ({ until, worker }) => write("announce", () => atOnce(() => workers.announce(worker, until))),
+    withdraw: ({ worker }) => write("withdraw", () => atOnce(() => workers.withdraw(worker))),
     workers: ({ now }) => commits.read("workers", () => workers.list(now)),
-    prune: ({ deadBefore, limit, now }) => commits.write("prune", () => prune(now, deadBefore, limit)),
+    prune: ({ deadBefore, limit, now }) => write("prune", () => prune(now, deadBefore, limit)),
   }
 }

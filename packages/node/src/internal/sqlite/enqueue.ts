@@ -10,6 +10,7 @@ import type { JoinRows } from "./joinRows.ts"
 import type { Joins } from "./joins.ts"
 import { expectsPlace, makeLatest } from "./latest.ts"
 import { isOfJoin, type Placing } from "./placing.ts"
+import type { PlainRows } from "./plainRows.ts"
 import { State } from "./schema.ts"
 import type { Keys } from "./unique.ts"
 
@@ -33,11 +34,13 @@ export const makeEnqueue = (
     joins,
     keys,
     placing,
+    plainRows,
   }: {
     readonly joinRows: JoinRows
     readonly joins: Joins
     readonly keys: Keys
     readonly placing: Placing
+    readonly plainRows: PlainRows
   },
 ): ((records: ReadonlyArray<NewRecord>, now: number) => Steps<ReadonlyArray<EnqueueOutcome>>) => {
   const latest = makeLatest(db, placing)
@@ -112,7 +115,11 @@ export const makeEnqueue = (
     const outcomes: Array<EnqueueOutcome> = []
     let hasJoins = false
     for (const record of records) {
-      outcomes.push(enqueue(record, now))
+      if (plainRows.takes(record)) plainRows.add(record, outcomes, now)
+      else {
+        plainRows.flush()
+        outcomes.push(enqueue(record, now))
+      }
       hasJoins ||= record.join !== undefined
       if (isStep(outcomes.length)) yield
     }

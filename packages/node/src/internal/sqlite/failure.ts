@@ -4,7 +4,16 @@
 import { TaskQueueError } from "@outlive/deferred/TaskQueue"
 
 /** SQLite's primary result codes that mean something of their own here. */
-export const Code = { busy: 5, readOnly: 8, io: 10, corrupt: 11, full: 13, cannotOpen: 14, notADatabase: 26 } as const
+export const Code = {
+  busy: 5,
+  readOnly: 8,
+  io: 10,
+  corrupt: 11,
+  full: 13,
+  cannotOpen: 14,
+  constraint: 19,
+  notADatabase: 26,
+} as const
 
 /** The primary result code; `undefined` when this is no error of SQLite. */
 export const codeOf = (cause: unknown): number | undefined =>

@@ -8,7 +8,7 @@ import type { JoinRows } from "./joinRows.ts"
 import type { Attempted, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
 import type { Line } from "./line.ts"
-import { isPlain, keyedColumns, newColumns, newValues, rareColumns, rareValues } from "./row.ts"
+import { insertion, isPlain, keyedColumns, newColumns, newValues, rareColumns, rareValues } from "./row.ts"
 import type { Touched } from "./touched.ts"
 import type { Turn, Turns } from "./turns.ts"
 import type { Keys } from "./unique.ts"
@@ -57,12 +57,7 @@ export const makePlacing = (
     readonly turns: Turns
   },
 ): Placing => {
-  const inserting = (columns: ReadonlyArray<string>) =>
-    db.prepare(
-      `INSERT INTO outlive_records (id, state, token, attempt, crashes, ${columns.join(", ")})
-       VALUES (?, 0, 0, 0, 0, ${columns.map(() => "?").join(", ")}) ON CONFLICT DO NOTHING`,
-    )
-  const insertPlain = inserting(newColumns)
+  const inserting = (columns: ReadonlyArray<string>) => db.prepare(`${insertion(columns)} ON CONFLICT DO NOTHING`)
   const insertKeyed = inserting([...newColumns, ...keyedColumns])
   const insertWhole = inserting([...newColumns, ...rareColumns])
   // The id stays, and the token, which only ever rises; the place in the order of insertion too.
@@ -96,7 +91,7 @@ export const makePlacing = (
   return {
     insert: (record, how, now) => {
       const turn = turnOf(record, how, now)
-      if (!isPlain(record)) {
+      if (turn === undefined || !isPlain(record)) {
         const { changes, lastInsertRowid } = insertWhole.run(record.id, ...wholeOf(record, how, turn, now))
         if (changes === 0) return false
         if (turn?.inOrder === true) line.add(turn.turn, Number(lastInsertRowid))
@@ -105,12 +100,9 @@ export const makePlacing = (
         if (record.join !== undefined) joinRows.add(record.id, record.join)
       } else {
         const values = newValues(record, how.eta, now)
-        const { changes, lastInsertRowid } =
-          turn === undefined
-            ? insertPlain.run(record.id, ...values)
-            : insertKeyed.run(record.id, ...values, record.key!, turn.turn)
+        const { changes, lastInsertRowid } = insertKeyed.run(record.id, ...values, record.key!, turn.turn)
         if (changes === 0) return false
-        if (turn?.inOrder === true) line.add(turn.turn, Number(lastInsertRowid))
+        if (turn.inOrder) line.add(turn.turn, Number(lastInsertRowid))
       }
       if (turn?.isFirst === true) limits.keyed(record.queue)
       touched.waiting(record.queue)

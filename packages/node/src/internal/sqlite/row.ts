@@ -145,18 +145,32 @@ export const newColumns = [
   "payload",
 ] as const
 
-export const newValues = (record: NewRecord, eta: number, now: number): Array<SQLInputValue> => [
-  record.queue,
-  record.task,
-  record.version,
-  record.priority,
-  eta,
-  record.maxCrashes,
-  record.keep,
-  record.tombstone,
-  now,
-  record.payload,
-]
+export const newValues = (record: NewRecord, eta: number, now: number): Array<SQLInputValue> =>
+  addNewValues([], record, eta, now)
+
+/** The same, after other values: arrays that are joined cost more than one that grows. */
+export const addNewValues = (values: Array<SQLInputValue>, record: NewRecord, eta: number, now: number) => {
+  values.push(
+    record.queue,
+    record.task,
+    record.version,
+    record.priority,
+    eta,
+    record.maxCrashes,
+    record.keep,
+    record.tombstone,
+    now,
+    record.payload,
+  )
+  return values
+}
+
+/** A statement that writes new rows: the id, and these columns. */
+export const insertion = (columns: ReadonlyArray<string>, rows = 1): string => {
+  const row = `(?, 0, 0, 0, 0${", ?".repeat(columns.length)})`
+  return `INSERT INTO outlive_records (id, state, token, attempt, crashes, ${columns.join(", ")})
+    VALUES ${Array.from({ length: rows }, () => row).join(", ")}`
+}
 
 /** What a record has besides its content, by what else there is. */
 export interface Standing {
