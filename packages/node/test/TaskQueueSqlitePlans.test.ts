@@ -139,6 +139,7 @@ describe("the statements", () => {
       assert.isAbove(statements.size, 120)
       const tables = /SCAN outlive_|TEMP B-TREE/
       for (const sql of statements) {
+        assert.notMatch(sql, /LIMIT \?\d*(?![\d ])/, "is prepared anew for every limit")
         const plan = plain(`EXPLAIN QUERY PLAN ${sql}`).all()
         for (const { detail } of plan) assert.notMatch(String(detail), tables, sql)
       }

@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite"
 import type { Steps } from "./groupCommit.ts"
+import { limitTo } from "./limitTo.ts"
 import { asRows, type Row } from "./row.ts"
 import { ofTurn, TurnState } from "./schema.ts"
 import type { Lane } from "./turns.ts"
@@ -76,7 +77,7 @@ export const makeDueTurns = (db: DatabaseSync): DueTurns => {
            WHERE ${ofTurn("due.turn")} 0
            ORDER BY priority DESC, eta, seq LIMIT 1)
        FROM outlive_turns AS due INDEXED BY outlive_turn_order
-       WHERE lane = ?2 AND state = ${TurnState.due} AND ${where} ORDER BY ${order} LIMIT ?5`,
+       WHERE lane = ?2 AND state = ${TurnState.due} AND ${where} ORDER BY ${order} ${limitTo("?5")}`,
     )
     statement.setReturnArrays(true)
     return statement

@@ -5,6 +5,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type { Filter, FindParams, Page } from "@outlive/deferred/TaskQueue"
 import type { TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
+import { limitTo } from "./limitTo.ts"
 import { asRow, asRows, columns, type Tallies, toRecord } from "./row.ts"
 import { tagOfFailure } from "./schema.ts"
 
@@ -131,7 +132,7 @@ export const makeFind = (
     const look = (from: string, ...given: ReadonlyArray<SQLInputValue>) =>
       asRows(
         cached(
-          `SELECT seq FROM outlive_records ${from} AND ${[...conditions, "seq > ?"].join(" AND ")} ORDER BY seq LIMIT ?`,
+          `SELECT seq FROM outlive_records ${from} AND ${[...conditions, "seq > ?"].join(" AND ")} ORDER BY seq ${limitTo()}`,
         ).all(...given, ...values, after, limit),
       ).map(([seq]) => seq as number)
     if (params.memberOf !== undefined) return look("INDEXED BY outlive_members WHERE true")

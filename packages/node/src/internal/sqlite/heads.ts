@@ -3,6 +3,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import { type Candidate, inOrder } from "./lanes.ts"
+import { limitTo } from "./limitTo.ts"
 import type { Line } from "./line.ts"
 import { ofTurn } from "./schema.ts"
 
@@ -39,7 +40,7 @@ export const makeHeads = (db: DatabaseSync, line: Line): Heads => {
   // What a claim had no time to bury must not be claimed either.
   const head = db.prepare(
     `SELECT seq, priority, eta ${where} AND priority = ? AND eta <= ?
-       AND (expires_at IS NULL OR expires_at > ? OR first_attempt_at IS NOT NULL) ORDER BY eta, seq LIMIT ?`,
+       AND (expires_at IS NULL OR expires_at > ? OR first_attempt_at IS NOT NULL) ORDER BY eta, seq ${limitTo()}`,
   )
   const firstEta = db.prepare(`SELECT eta ${where} AND priority = ? ORDER BY eta LIMIT 1`)
   const turnsOf = db.prepare("SELECT turn, lane FROM outlive_turns WHERE queue = ? AND key = ?")

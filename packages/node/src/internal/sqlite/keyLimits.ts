@@ -6,6 +6,7 @@ import type { DatabaseSync } from "node:sqlite"
 import type { KeyLimits, KeyOverride } from "@outlive/deferred/KeyLimits"
 import * as TokenBucket from "@outlive/deferred/TokenBucket"
 import type { Steps } from "./groupCommit.ts"
+import { limitTo } from "./limitTo.ts"
 
 /** A row of `knownColumns`; all `null` of a key without one. */
 export interface Known {
@@ -120,7 +121,7 @@ export const makeKeyRows = (db: DatabaseSync): KeyRows => {
   const nextKeys = db.prepare(`SELECT key FROM outlive_keys WHERE queue = ? AND key > ? ORDER BY key LIMIT ${stride}`)
   const lookAgain = db.prepare("UPDATE outlive_keys SET until = 0 WHERE queue = ? AND key > ? AND key <= ?")
   const due = db.prepare(
-    `SELECT queue, key, ${knownColumns.join(", ")} FROM outlive_keys WHERE until <= ? ORDER BY until LIMIT ?`,
+    `SELECT queue, key, ${knownColumns.join(", ")} FROM outlive_keys WHERE until <= ? ORDER BY until ${limitTo()}`,
   )
   const forget = db.prepare("DELETE FROM outlive_keys WHERE queue = ? AND key = ?")
   const lookAt = db.prepare("UPDATE outlive_keys SET until = ? WHERE queue = ? AND key = ?")

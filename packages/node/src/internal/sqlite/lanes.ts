@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimParams } from "@outlive/deferred/TaskQueue"
+import { limitTo } from "./limitTo.ts"
 
 /** A record that could be claimed, by what decides the order. */
 export interface Candidate {
@@ -55,7 +56,7 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
   const head = db.prepare(
     `SELECT seq, priority, eta ${where} AND version = ? AND priority = ? AND eta <= ?
        AND (expires_at IS NULL OR expires_at > ? OR first_attempt_at IS NOT NULL)
-     ORDER BY eta, seq LIMIT ?`,
+     ORDER BY eta, seq ${limitTo()}`,
   )
   const firstEta = db.prepare(`SELECT eta ${where} AND version = ? AND priority = ? ORDER BY eta LIMIT 1`)
 

@@ -6,6 +6,7 @@ import { PayloadStore, PayloadStoreError } from "@outlive/deferred/PayloadStore"
 import type { TaskQueueError } from "@outlive/deferred/TaskQueue"
 import * as Effect from "effect/Effect"
 import { atOnce, type GroupCommit, type Steps } from "./groupCommit.ts"
+import { limitTo } from "./limitTo.ts"
 
 /** Bytes. A body is written in one piece while everything else waits: five milliseconds for each of its mebibytes. */
 const limit = 16_777_216
@@ -29,7 +30,7 @@ export const makePayloads = (
   const get = db.prepare("SELECT body FROM outlive_payloads WHERE ref = ?")
   const remove = db.prepare("DELETE FROM outlive_payloads WHERE ref = ?")
   const list = db.prepare(
-    "SELECT at, ref FROM outlive_payloads WHERE at < ? AND (at, ref) > (?, ?) ORDER BY at, ref LIMIT ?",
+    `SELECT at, ref FROM outlive_payloads WHERE at < ? AND (at, ref) > (?, ?) ORDER BY at, ref ${limitTo()}`,
   )
   const write = <A>(operation: string, body: () => Steps<A>) =>
     Effect.mapError(commits.write(operation, body), failing(operation))

@@ -8,6 +8,7 @@ import type { JoinRows } from "./joinRows.ts"
 import { hasOverride, type KeyRow, type KeyRows, keyBucketOf, keyRateOf } from "./keyLimits.ts"
 import type { Attempted, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
+import { limitTo } from "./limitTo.ts"
 import type { Forgotten, Turns } from "./turns.ts"
 
 interface Over extends Attempted {
@@ -42,7 +43,7 @@ export const makePrune = (
 ): ((now: number, deadBefore: number, limit: number) => Steps<number>) => {
   const due = (condition: string) =>
     db.prepare(
-      `SELECT seq, id, token, state, is_join FROM outlive_records WHERE ${condition} ORDER BY prune_at LIMIT ?`,
+      `SELECT seq, id, token, state, is_join FROM outlive_records WHERE ${condition} ORDER BY prune_at ${limitTo()}`,
     )
   const succeeded = due("state = 2 AND prune_at <= ?")
   const cancelled = due("state = 3 AND prune_at <= ?")
@@ -50,14 +51,14 @@ export const makePrune = (
   const remove = db.prepare("DELETE FROM outlive_records WHERE seq = ?")
   const names = db.prepare(
     `DELETE FROM outlive_names WHERE (queue, name) IN
-       (SELECT queue, name FROM outlive_names WHERE until <= ? ORDER BY until LIMIT ?)`,
+       (SELECT queue, name FROM outlive_names WHERE until <= ? ORDER BY until ${limitTo()})`,
   )
   const workers = db.prepare(
-    "DELETE FROM outlive_workers WHERE id IN (SELECT id FROM outlive_workers WHERE until <= ? ORDER BY until LIMIT ?)",
+    `DELETE FROM outlive_workers WHERE id IN (SELECT id FROM outlive_workers WHERE until <= ? ORDER BY until ${limitTo()})`,
   )
   const paces = db.prepare(
     `DELETE FROM outlive_paces WHERE (task, unique_key) IN
-       (SELECT task, unique_key FROM outlive_paces WHERE until <= ? ORDER BY until LIMIT ?)`,
+       (SELECT task, unique_key FROM outlive_paces WHERE until <= ? ORDER BY until ${limitTo()})`,
   )
   const lanes = db.prepare(
     `SELECT lane, fair_time AS time FROM outlive_lanes JOIN outlive_queues USING (queue)

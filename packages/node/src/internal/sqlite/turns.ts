@@ -8,6 +8,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimParams } from "@outlive/deferred/TaskQueue"
 import type { Steps } from "./groupCommit.ts"
+import { limitTo } from "./limitTo.ts"
 import type { Line } from "./line.ts"
 import { ofTurn, TurnState } from "./schema.ts"
 import type { Touched } from "./touched.ts"
@@ -164,7 +165,7 @@ export const makeTurns = (
     `EXISTS (SELECT 1 FROM outlive_records INDEXED BY outlive_keyed WHERE ${ofTurn("outlive_turns.turn")} ${state})`
   const past = db.prepare(
     `SELECT turn, place, key, ${hasSome(0)} OR ${hasSome(1)} AS is_used FROM outlive_turns INDEXED BY outlive_turn_order
-     WHERE lane = ? AND state = ${TurnState.idle} AND place <= ? AND (place, key) > (?, ?) ORDER BY place, key LIMIT ?`,
+     WHERE lane = ? AND state = ${TurnState.idle} AND place <= ? AND (place, key) > (?, ?) ORDER BY place, key ${limitTo()}`,
   )
   const most = db.prepare(
     `SELECT place FROM outlive_turns INDEXED BY outlive_turn_order WHERE lane = ? AND state = ${TurnState.idle}
