@@ -6,8 +6,8 @@
  * a millisecond, without the lock: "database is locked" is never an error here.
  *
  * A call that is interrupted before its turn is withdrawn; after that it is done. Times are those that calls are given;
- * other processes' changes are looked for by the `Clock` of the layer while somebody subscribes: every 20 milliseconds, and
- * every 5 for a second after one.
+ * other processes' changes are looked for while somebody subscribes, when the system says that the file was written to, and
+ * by the `Clock` of the layer every 20 milliseconds, and every 5 for a second after one.
  *
  * Limits: one machine (SQLite's write-ahead log needs shared memory: no network file systems), one writer at a time, and
  * calls run on the event loop of the process, a few milliseconds a turn: a call that takes longer goes on in the next turns,
@@ -34,6 +34,7 @@ import { either, inTransaction, isInTransaction, joinedCommits } from "./interna
 import { open } from "./internal/sqlite/open.ts"
 import { makeSnapshot } from "./internal/sqlite/snapshot.ts"
 import { makeWalSync } from "./internal/sqlite/walSync.ts"
+import { whenWritten } from "./internal/sqlite/whenWritten.ts"
 import { SqliteClient } from "./SqliteClient.ts"
 
 /** @since 0.1.0 */
@@ -109,13 +110,16 @@ const openCalls = Effect.fnUntraced(function* (
   const { filename, shared, synchronous } = options
   const { db, file } = yield* open({ filename, shared, synchronous: synchronous ?? "full" })
   const dataVersion = db.prepare("PRAGMA data_version")
-  const changes = yield* makeChanges(() => {
-    try {
-      return (dataVersion.get() as { readonly data_version: number }).data_version
-    } catch {
-      // Only a hint is late. If something is wrong with the file, the calls say so.
-      return undefined
-    }
+  const changes = yield* makeChanges({
+    version: () => {
+      try {
+        return (dataVersion.get() as { readonly data_version: number }).data_version
+      } catch {
+        // Only a hint is late. If something is wrong with the file, the calls say so.
+        return undefined
+      }
+    },
+    whenWritten: (written) => whenWritten(`${file}-wal`, written),
   })
   const sync = (synchronous ?? "full") === "full" ? makeWalSync(file) : undefined
   if (sync !== undefined) {

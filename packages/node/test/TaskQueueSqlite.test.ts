@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import type { NewRecord } from "@outlive/deferred/TaskRecord"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
-import { Effect, Exit, Fiber, Queue, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { newFolder as folder, newFile, record as sample } from "./records.ts"
 
@@ -207,29 +207,16 @@ describe("two connections on one file", () => {
     }),
   )
 
-  it.effect("look four times as often for a second after a change of another", () =>
+  it.effect("tell each other at once where the system says that the file was written to", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
       const left = yield* TaskQueueSqlite.make({ filename })
       const right = yield* TaskQueueSqlite.make({ filename })
       const changes = yield* left.changes
-      const heard = yield* Queue.unbounded<TaskQueue.Change>()
-      yield* Effect.forkChild(Stream.runForEach(changes, (change) => Queue.offer(heard, change)))
-      const within = Effect.fnUntraced(function* (n: number, millis: number) {
-        yield* right.enqueue({ records: [record(n)], now })
-        yield* TestClock.adjust(millis)
-        return yield* Queue.clear(heard)
-      })
-      assert.deepStrictEqual(yield* within(1, 19), [])
-      yield* TestClock.adjust("1 millis")
-      assert.lengthOf(yield* Queue.clear(heard), 1)
-      assert.lengthOf(yield* within(2, 5), 1)
-      yield* TestClock.adjust("980 millis")
-      assert.lengthOf(yield* within(3, 5), 1)
-      yield* TestClock.adjust("1 second")
-      assert.deepStrictEqual(yield* within(4, 19), [])
-      yield* TestClock.adjust("1 millis")
-      assert.lengthOf(yield* Queue.clear(heard), 1)
+      const seen = yield* Effect.forkChild(Stream.runCollect(Stream.take(changes, 1)))
+      yield* right.enqueue({ records: [record(1)], now })
+      // The clock, by which they look besides, stands still.
+      assert.deepStrictEqual(yield* Fiber.join(seen), [{ _tag: "Elsewhere" }])
     }),
   )
 
