@@ -169,6 +169,7 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
   i integer;
   has_arrivals boolean;
   has_left boolean;
+  knows_heads boolean;
   did record;
   e ${schema}.ends;
   lanes ${schema}.lanes[];
@@ -214,6 +215,7 @@ BEGIN
     END IF;
     allowance := ${schema}.allowance(limits, p_now);
     started := 0;
+    knows_heads := false;
     turn_at := NULL;
     -- Nothing will start by itself: nothing need be known of what waits.
     IF allowance.slots >= 1 THEN
@@ -241,8 +243,11 @@ BEGIN
           ${startInOrder(schema)};
           GET DIAGNOSTICS step = ROW_COUNT;
           started := started + step;
+          knows_heads := started < allowed;
+          EXIT WHEN NOT knows_heads;
           -- Few or none: either there are no more, or others were starting those that were looked at.
-          EXIT WHEN started >= allowed;
+          ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
+          EXIT WHEN v_task IS NULL OR NOT p_now >= ANY (v_eta);
         END LOOP;
       END IF;
       limits := allowance.limits;
@@ -254,7 +259,9 @@ BEGIN
         END IF;
         token_at := greatest(token_at, ${schema}.next_token_at(limits));
       END IF;
-      ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
+      IF NOT knows_heads THEN
+        ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
+      END IF;
       IF v_task IS NOT NULL THEN
         run_queue := run_queue || array_fill(i, ARRAY[cardinality(v_task)]);
         ${runNames.map((name) => `run_${name} := run_${name} || v_${name};`).join("\n        ")}
