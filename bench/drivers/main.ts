@@ -31,7 +31,10 @@ const warm = 5000
 const workloads = values.workloads.split(",")
 
 const usual: Record<"sqlite" | "postgres", ReadonlyArray<ContenderName>> = {
-  sqlite: ["outlive-sqlite", "floor-sqlite", "effect-sqlite-normal", "plainjob", "bullmq"],
+  sqlite: [
+    ...(["outlive-sqlite", "outlive-sqlite-normal", "floor-sqlite", "effect-sqlite-normal", "plainjob"] as const),
+    ...(["bullmq", "bullmq-always"] as const),
+  ],
   postgres: ["outlive-postgres", "floor-postgres", "effect-postgres", "graphile-worker", "pg-boss", "bullmq"],
 }
 const engines = (["sqlite", "postgres"] as const).filter(
