@@ -142,7 +142,16 @@ export const redisSite = async (appendfsync: "everysec" | "always"): Promise<Sit
     "--loglevel",
     "warning",
   ]
-  const durable = ["--save", "", "--appendonly", "yes", "--appendfsync", appendfsync, "--maxmemory-policy", "noeviction"]
+  const durable = [
+    "--save",
+    "",
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    appendfsync,
+    "--maxmemory-policy",
+    "noeviction",
+  ]
   const child = spawn(redis, [...settings, ...durable], { stdio: ["ignore", "ignore", "inherit"] })
   children.add(child)
   await accepts(port)
