@@ -10,6 +10,11 @@ import { ExpectedClaim } from "../src/internal/sqlite/expectedClaim.ts"
 import { atOnce, makeGroupCommit } from "../src/internal/sqlite/groupCommit.ts"
 import { makeWalSync } from "../src/internal/sqlite/walSync.ts"
 
+const turn = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+const turns = Effect.repeat(turn, { times: 7 })
+
 /** Commits whose syncs end when the test says so. */
 const setup = Effect.gen(function* () {
   const db = yield* Effect.acquireRelease(
@@ -34,13 +39,14 @@ const setup = Effect.gen(function* () {
   /** A call after which a queue has something, and one that claims that and finds no more. */
   const fill = commits.write("fill", () => atOnce(() => expectedClaim.told([{ _tag: "Waiting", queues: ["some"] }])))
   const claim = commits.write("claim", () => atOnce(() => expectedClaim.made("some", true)))
-  return { syncs, told, put, fill, claim, close: commits.close, db }
+  const toDisk = Effect.andThen(
+    turns,
+    Effect.sync(() => syncs.shift()?.(null)),
+  )
+  /** A claim that found too little, and is on the disk. */
+  const claimShort = Effect.all([claim, toDisk], { concurrency: 2 })
+  return { syncs, told, put, fill, claim, claimShort, close: commits.close, db }
 })
-
-const turn = Effect.callback<void>((resume) => {
-  setImmediate(() => resume(Effect.void))
-})
-const turns = Effect.repeat(turn, { times: 7 })
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "outlive-wal-"))),
@@ -108,17 +114,8 @@ describe("a commit that waits for the disk", () => {
 describe("a commit that sets off a claim of this process", () => {
   it.live("is synced with that, and both are told then", () =>
     Effect.gen(function* () {
-      const { claim, fill, syncs } = yield* setup
-      yield* Effect.all(
-        [
-          claim,
-          Effect.andThen(
-            turns,
-            Effect.sync(() => syncs.shift()?.(null)),
-          ),
-        ],
-        { concurrency: 2 },
-      )
+      const { claim, claimShort, fill, syncs } = yield* setup
+      yield* claimShort
       const filling = yield* Effect.forkChild(fill, { startImmediately: true })
       yield* turn
       const claiming = yield* Effect.forkChild(claim, { startImmediately: true })
@@ -136,17 +133,8 @@ describe("a commit that sets off a claim of this process", () => {
 
   it.live("fails with it", () =>
     Effect.gen(function* () {
-      const { claim, fill, syncs } = yield* setup
-      yield* Effect.all(
-        [
-          claim,
-          Effect.andThen(
-            turns,
-            Effect.sync(() => syncs.shift()?.(null)),
-          ),
-        ],
-        { concurrency: 2 },
-      )
+      const { claim, claimShort, fill, syncs } = yield* setup
+      yield* claimShort
       const calls = yield* Effect.forkChild(
         Effect.all([fill, Effect.andThen(turn, claim)].map(Effect.exit), { concurrency: 2 }),
       )
@@ -158,17 +146,8 @@ describe("a commit that sets off a claim of this process", () => {
 
   it.live("does not wait long for it, and only once", () =>
     Effect.gen(function* () {
-      const { claim, fill, syncs } = yield* setup
-      yield* Effect.all(
-        [
-          claim,
-          Effect.andThen(
-            turns,
-            Effect.sync(() => syncs.shift()?.(null)),
-          ),
-        ],
-        { concurrency: 2 },
-      )
+      const { claimShort, fill, syncs } = yield* setup
+      yield* claimShort
       const first = yield* Effect.forkChild(fill, { startImmediately: true })
       yield* turns
       assert.strictEqual(syncs.length, 1)

@@ -65,38 +65,23 @@ export const columnTypes: string = all.map(([name, type]) => `${name} ${type}`).
 
 /** What a claim gives of a record: what nearly all have in columns, the rest in one, which nearly all have not. */
 const claimed = [
-  ["id", "uuid"],
-  ["queue", "text"],
-  ["task", "text"],
-  ["version", "double precision"],
-  ["priority", "double precision"],
-  ["eta", "double precision"],
-  ["token", "integer"],
-  ["attempt", "integer"],
-  ["crashes", "integer"],
-  ["max_crashes", "double precision"],
-  ["keep", "double precision"],
-  ["enqueued_at", "double precision"],
-  ["first_attempt_at", "double precision"],
-  ["lease_until", "double precision"],
-  ["payload", "text"],
-  ["headers", "text"],
-  ["key", "text"],
-] as const
+  ...(["id", "queue", "task", "version", "priority", "eta", "token", "attempt", "crashes", "max_crashes"] as const),
+  ...(["keep", "enqueued_at", "first_attempt_at", "lease_until", "payload", "headers", "key"] as const),
+]
 const seldom = [
   ...["target", "expires_at", "lease", "timeout", "reason", "cancel_requested", "name", "retry", "result", "failure"],
   ...["unique_key", "payload_ref", "progress", "member_of", "joined"],
 ] as const
 
-export const claimedNames: string = [...claimed.map(([name]) => name), "rest"].join(", ")
-export const claimedList = (table: string): string =>
-  [...claimed.map(([name]) => `${table}.${name}`), `${table}.rest`].join(", ")
-export const claimedTypes: string = [...claimed.map((column) => column.join(" ")), "rest text"].join(", ")
+export const claimedNames: string = [...claimed, "rest"].join(", ")
+export const claimedList = (table: string): string => [...claimed, "rest"].map((name) => `${table}.${name}`).join(", ")
+const types: Readonly<Record<string, string>> = Object.fromEntries(all)
+export const claimedTypes: string = [...claimed.map((name) => `${name} ${types[name]}`), "rest text"].join(", ")
 /** Of the table that is called so in the statement. */
 export const claimedColumns = (table: string): string => {
   const rest = seldom.map((name) => `${table}.${name}`).join(", ")
   return [
-    ...claimed.map(([name]) => `${table}.${name}`),
+    ...claimed.map((name) => `${table}.${name}`),
     `CASE WHEN num_nonnulls(${rest}) > 0 THEN json_build_array(${rest})::text END AS rest`,
   ].join(", ")
 }
