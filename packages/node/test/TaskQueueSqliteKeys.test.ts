@@ -2,29 +2,10 @@
 import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
 import type { TaskId } from "@outlive/deferred/TaskId"
-import type * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
-import { Effect, Schema } from "effect"
-import { idOf, newFile, record } from "./records.ts"
-
-const now = 1000
-const unlimited = { maxConcurrent: undefined, rate: undefined, burst: 5, ordered: false }
-
-const claim = (driver: TaskQueue.Driver, limit: number, at = now, tasks: ReadonlyArray<string> = ["task"]) =>
-  driver.claim({
-    queues: [{ name: "queue", limit }],
-    tasks: tasks.map((name) => ({ name, maxVersion: 2 })),
-    targets: [],
-    lease: 1e9,
-    worker: "worker",
-    now: at,
-  })
-
-const succeed = (driver: TaskQueue.Driver, records: ReadonlyArray<TaskQueue.ClaimedRecord>, at = now) =>
-  driver.settle({
-    settlements: records.map(({ id, token }) => ({ id, token, _tag: "Succeed", result: undefined })),
-    now: at,
-  })
+import { Effect } from "effect"
+import { newFile, record } from "./records.ts"
+import { claim, follow, history, now, succeed, unlimited } from "./turns.ts"
 
 /** How many rows tables have. */
 const rowsIn = (filename: string, ...tables: ReadonlyArray<string>) =>
@@ -35,107 +16,15 @@ const rowsIn = (filename: string, ...tables: ReadonlyArray<string>) =>
     return counts
   })
 
-interface Waiting {
-  readonly id: TaskId
-  readonly key: string
-  readonly task: string
-  readonly priority: number
-}
-
-/** Virtual time as the contract has it, over what waits in the order of insertion. */
-const makeTurns = (weightOf: (key: string) => number) => {
-  const places = new Map<string, number>()
-  let time = 0
-  return (waiting: ReadonlyArray<Waiting>, limit: number): ReadonlyArray<Waiting> => {
-    const tagged = [...new Set(waiting.map(({ key }) => key))].flatMap((key) => {
-      const base = Math.max(places.get(key) ?? time, time)
-      return waiting
-        .filter((each) => each.key === key)
-        .sort((left, right) => right.priority - left.priority)
-        .map((each, index) => ({ each, base, tag: base + index * (1 / weightOf(key)) }))
-    })
-    const order = (left: (typeof tagged)[number], right: (typeof tagged)[number]) =>
-      left.tag - right.tag || (left.each.key < right.each.key ? -1 : left.each.key > right.each.key ? 1 : 0)
-    const started = tagged.sort(order).slice(0, limit)
-    for (const key of new Set(started.map(({ each }) => each.key))) {
-      const own = started.filter(({ each }) => each.key === key)
-      places.set(key, own[0]!.base + own.length * (1 / weightOf(key)))
-    }
-    time = Math.max(time, ...started.map(({ tag }) => tag))
-    return started.map(({ each }) => each)
-  }
-}
-
-const Step = Schema.Union([
-  Schema.TaggedStruct("Enqueue", {
-    /** Which keys, by number: from the first on, so many. */
-    from: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 30 })),
-    count: Schema.Literals([1, 3, 30]),
-    each: Schema.Literals([1, 2, 7]),
-    task: Schema.Literals(["t", "u"]),
-    version: Schema.Literals([1, 2]),
-    priority: Schema.Literals([0, 0, 1]),
-  }),
-  Schema.TaggedStruct("Claim", { limit: Schema.Literals([1, 5, 20, 100]), tasks: Schema.Literals(["tu", "t", "u"]) }),
-])
-
-/** Of the keys, in turn: with many different ones there are many different places. */
-const weightsOf = { same: [1], few: [1, 3], many: Array.from({ length: 37 }, (_, n) => n * 0.7 + 0.3) }
-
 describe("turns", () => {
   it.effect.prop(
-    "are as the contract says, with many keys of many weights in several lanes",
-    {
-      steps: Schema.Array(Step),
-      weighted: Schema.Literals(["same", "few", "many"]),
-    },
-    ({ steps, weighted }) =>
-      Effect.gen(function* () {
-        const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile, synchronous: "normal" })
-        const weights = weightsOf[weighted]
-        const weightOf = (key: string) => (key === "" ? 1 : weights[Number(key.slice(1)) % weights.length]!)
-        // One key is none; the others are not in the order of their numbers.
-        const keyOf = (number: number) => (number === 0 ? "" : `k${number}`)
-        for (let number = 1; number < 60; number++) {
-          const key = keyOf(number)
-          yield* driver.configureKey({ queue: "queue", key, override: { weight: weightOf(key) }, now })
-        }
-        const turns = makeTurns(weightOf)
-        let waiting: ReadonlyArray<Waiting> = []
-        let number = 0
-        const check = Effect.fnUntraced(function* (limit: number, tasks: ReadonlyArray<string>) {
-          const { nextAt, records } = yield* claim(driver, limit, now, tasks)
-          const allowed = waiting.filter(({ task }) => tasks.includes(task))
-          const expected = turns(allowed, limit)
-          assert.deepStrictEqual(
-            records.map(({ id }) => id),
-            expected.map(({ id }) => id),
-          )
-          assert.strictEqual(nextAt, allowed.length > expected.length ? now : records.length > 0 ? now + 1e9 : nextAt)
-          waiting = waiting.filter((each) => !expected.includes(each))
-          return records.length
-        })
-        // A queue that never had a key takes no turns.
-        yield* driver.enqueue({ records: [record(9999, { key: "k1", keep: 0 })], now })
-        yield* succeed(driver, (yield* claim(driver, 1)).records)
-        turns([{ id: idOf(9999), key: "k1", task: "task", priority: 0 }], 1)
-        for (const step of steps) {
-          if (step._tag === "Claim") {
-            yield* check(step.limit, [...step.tasks])
-            continue
-          }
-          const { count, each, from, priority, task, version } = step
-          const records = Array.from({ length: count * each }, (_, n) => {
-            const key = keyOf(from + (n % count))
-            return record(number++, { task, version, priority, key: key === "" ? undefined : key })
-          })
-          yield* driver.enqueue({ records, now })
-          waiting = [...waiting, ...records.map(({ id, key = "", priority, task }) => ({ id, key, priority, task }))]
-        }
-        while ((yield* check(50, ["t", "u"])) > 0);
-        assert.lengthOf(waiting, 0)
-      }).pipe(Effect.scoped),
-    { arbitrary: { runs: 40, size: 25 } },
+    "are as the contract says, with many keys of many weights and limits in several lanes, and alike in one",
+    history,
+    follow({
+      make: Effect.flatMap(newFile, (filename) => TaskQueueSqlite.make({ filename, synchronous: "normal" })),
+      tellsNextAt: true,
+    }),
+    { arbitrary: { runs: 150, size: 25 }, timeout: 120_000 },
   )
 
   it.effect("of very many keys that are due at one time are all taken, some thousand made due by each claim", () =>

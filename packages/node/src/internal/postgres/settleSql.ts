@@ -57,6 +57,15 @@ const returned = (schema: string, state: string): string =>
       THEN ROW(g.ord, ${state}, r.id, r.queue, r.key, r.member_of, g.hand, g.pause, g.eta,
         r.unique_while & ${followable} <> 0)::${schema}.meaning END AS meaning`
 
+const parameters = (schema: string): ReadonlyArray<string> => [
+  ...given.map(([name, type]) => `p_${name} ${type}[]`),
+  "p_drops boolean",
+  "p_shard integer",
+  "p_by text",
+  "OUT places bigint[]",
+  `OUT e ${schema}.ends`,
+]
+
 export const settleTypes = (schema: string): ReadonlyArray<string> => [
   `CREATE TYPE ${schema}.meaning AS (${meaning.map(([name, type]) => `${name} ${type}`).join(", ")})`,
 ]
@@ -103,14 +112,7 @@ END`,
   // not known, nothing goes wrong: it is kept until it is pruned.
   plpgsql({
     name: `${schema}.settle`,
-    parameters: [
-      ...given.map(([name, type]) => `p_${name} ${type}[]`),
-      "p_drops boolean",
-      "p_shard integer",
-      "p_by text",
-      "OUT places bigint[]",
-      `OUT e ${schema}.ends`,
-    ],
+    parameters: parameters(schema),
     returns: "record",
     body: `DECLARE
   queues text[];
@@ -182,14 +184,7 @@ END`,
   // One after the other: what the end of one means for the others counts for them already.
   plpgsql({
     name: `${schema}.settle_each`,
-    parameters: [
-      ...given.map(([name, type]) => `p_${name} ${type}[]`),
-      "p_drops boolean",
-      "p_shard integer",
-      "p_by text",
-      "OUT places bigint[]",
-      `OUT e ${schema}.ends`,
-    ],
+    parameters: parameters(schema),
     returns: "record",
     body: `DECLARE
   one record;
