@@ -39,8 +39,9 @@ export interface Options<Tasks extends ReadonlyArray<Task.Any | TaskGroup<Readon
    */
   readonly pollInterval?: Duration.Input | undefined
   /**
-   * The most records of a queue it claims ahead of its free slots. It claims ahead only as many as its handlers have
-   * just shown to finish during one claim, so slow handlers hoard nothing. Default: ten times the concurrency.
+   * The most records of a queue it has claimed ahead of its slots, half of it with one claim. It claims ahead only as many
+   * as its handlers have just shown to finish during one claim, so slow handlers hoard nothing; where they finish all of
+   * them, it asks for the other half before it begins those. Default: twenty times the concurrency.
    */
   readonly prefetch?: number | undefined
   /** How long shutdown waits for running attempts before it interrupts and releases them. Default 20 seconds. */

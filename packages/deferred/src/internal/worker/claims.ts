@@ -1,9 +1,13 @@
 /**
  * Claiming: one fiber that keeps a worker's slots filled. One call claims for all queues; when it came back short the
  * fiber sleeps until the driver's next known time, a hint, or the poll.
+ *
+ * Where handlers finish everything before the next claim is answered, the queue works while they wait and they while it
+ * waits. There the next claim is asked for before what came with the last one is begun, and each is half as large.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { ClaimedRecord, ClaimParams, TaskQueue } from "../../TaskQueue.ts"
 import type { Answers } from "./untilAnswered.ts"
@@ -19,6 +23,8 @@ export interface Lane {
   endedDuringClaim: number
   /** The last claim came back short: nothing more until a hint, or `lookAgainAt`. */
   drained: boolean
+  /** How many to claim before what came with the last claim is begun; 0 where handlers are not faster than claims. */
+  beforehand: number
   /** When its queue was said to have something again, or the next poll; of this lane alone. */
   lookAgainAt: number
   /** A hint came in while the last claim was under way: it may have missed what the hint tells of. */
@@ -49,6 +55,8 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   const lanes = [...options.lanes.values()]
   const woken = yield* Latch.make(true)
   const stopped = yield* Latch.make(false)
+  /** The most to claim ahead in one call. */
+  const most = Math.ceil(options.prefetch / 2)
   let stopping = false
   let pause = options.pollSoonest
 
@@ -56,26 +64,41 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   const wanted = (lane: Lane): number => {
     if (lane.drained) return 0
     const free = lane.concurrency - lane.running
-    const ahead = Math.min(options.prefetch, lane.endedDuringClaim)
+    const ahead = Math.min(most, lane.endedDuringClaim)
     // A buffer at least half full is not worth a call of its own.
     if (lane.buffer.length > 0 && lane.buffer.length >= ahead / 2) return 0
     return Math.max(0, free + ahead - lane.buffer.length)
   }
 
-  /** Claims once for all lanes that want records. */
-  const claim = Effect.fnUntraced(function* (queues: ClaimParams["queues"]) {
-    for (const lane of lanes) {
-      lane.endedDuringClaim = 0
-      lane.hinted = false
-    }
-    const { nextAt, now, records } = yield* options.answers.untilAnswered("claim", {
-      withinMillis: options.params.lease,
-    })(
+  /** How many of them to ask for before what is claimed already has begun. */
+  const wantedBeforehand = (lane: Lane): number => {
+    const { beforehand } = lane
+    lane.beforehand = 0
+    const room = lane.concurrency + options.prefetch - lane.running - lane.buffer.length
+    return lane.drained ? 0 : Math.max(0, Math.min(beforehand, room))
+  }
+
+  const ask = (queues: ClaimParams["queues"]) =>
+    options.answers.untilAnswered("claim", { withinMillis: options.params.lease })(
       // Asked again, it claims for then: leases from a time that has passed would have passed as well.
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Effect.map(options.queue.claim({ ...options.params, queues, now }), (result) => ({ ...result, now })),
       ),
     )
+
+  /** Claims once for all lanes that want records. */
+  const claim = Effect.fnUntraced(function* (queues: ClaimParams["queues"]) {
+    const ended = new Map<Lane, number>()
+    for (const lane of lanes) {
+      ended.set(lane, lane.endedDuringClaim)
+      lane.endedDuringClaim = 0
+      lane.hinted = false
+    }
+    const asked = yield* Effect.forkChild(ask(queues), { startImmediately: true })
+    // What came with the last claim is begun while this one is under way.
+    lanes.forEach(options.dispatch)
+    const { nextAt, now, records } = yield* Fiber.join(asked)
+    const idle = lanes.filter((lane) => lane.running === 0 && lane.buffer.length === 0)
     const counts = new Map<string, number>()
     for (const record of records) {
       options.lanes.get(record.queue)?.buffer.push(record)
@@ -89,7 +112,9 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       if (lane === undefined) continue
       lane.drained = !lane.hinted && (counts.get(name) ?? 0) < limit
       lane.lookAgainAt = lookAgainAt
-      options.dispatch(lane)
+      const ahead = Math.min(most, Math.max(lane.endedDuringClaim, ended.get(lane) ?? 0))
+      if (!lane.drained && ahead > 0 && idle.includes(lane)) lane.beforehand = lane.concurrency + ahead
+      else options.dispatch(lane)
     }
   })
 
@@ -107,7 +132,11 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       for (const lane of lanes) {
         if (lane.drained && lane.lookAgainAt <= now) lane.drained = false
         if (lane.drained) next = Math.min(next, lane.lookAgainAt)
-        const limit = wanted(lane)
+        let limit = wantedBeforehand(lane)
+        if (limit === 0) {
+          options.dispatch(lane)
+          limit = wanted(lane)
+        }
         if (limit > 0) queues.push({ name: lane.queue, limit })
       }
       if (queues.length > 0) yield* claim(queues)
