@@ -185,6 +185,32 @@ describe.skipIf(isMissing)("group commit", () => {
     }),
   )
 
+  it.effect("gives pages in the order of ids, of members in that of insertion, and refuses a cursor that is none", () =>
+    Effect.gen(function* () {
+      const { drivers } = yield* processes(client, 1)
+      const driver = drivers[0]!
+      const join = { total: 3, onFailure: "continue", afterwards: "run" } as const
+      const members = [9, 7, 8].map((number) => record(number, { memberOf: idOf(20) }))
+      yield* driver.enqueue({ records: [record(20, { join }), ...members, record(3)], now })
+      const pages = Effect.fnUntraced(function* (filter: { readonly memberOf?: ReturnType<typeof idOf> }) {
+        const found: Array<string> = []
+        let cursor: string | undefined
+        do {
+          const page = yield* driver.find({ ...filter, limit: 2, now, cursor })
+          found.push(...page.records.map(({ id }) => id))
+          cursor = page.cursor
+        } while (cursor !== undefined)
+        return found
+      })
+      assert.deepStrictEqual(yield* pages({}), [3, 7, 8, 9, 20].map(idOf))
+      assert.deepStrictEqual(yield* pages({ memberOf: idOf(20) }), [9, 7, 8].map(idOf))
+      for (const filter of [{}, { memberOf: idOf(20) }]) {
+        const error = yield* Effect.flip(driver.find({ ...filter, limit: 2, now, cursor: "no such" }))
+        assert.deepInclude({ ...error }, { _tag: "TaskQueueError", isRetryable: false })
+      }
+    }),
+  )
+
   it.effect("withdraws a call that is interrupted before its turn", () =>
     Effect.gen(function* () {
       const { drivers } = yield* processes(client, 1)

@@ -241,6 +241,38 @@ describe.skipIf(whyNoServer !== undefined)(`with ${total} records`, () => {
     }),
   )
 
+  test(
+    "gives page after page by index, in the order of ids, and counts what has ended by it",
+    Effect.gen(function* () {
+      const driver = yield* TaskQueue.TaskQueue
+      yield* query(`VACUUM ANALYZE ${schema}.records`)
+      let cursor: string | undefined
+      const ids: Array<string> = []
+      for (let page = 0; page < 3; page++) {
+        const plans = yield* plansOf(
+          Effect.map(driver.find({ limit: 50, now, cursor }), (found) => {
+            cursor = found.cursor
+            ids.push(...found.records.map(({ id }) => id))
+          }),
+        )
+        for (const { rows, text } of plans) {
+          assert.match(text, /Index Scan using records_pkey/)
+          assert.notMatch(text, /Sort/)
+          assert.isAtMost(Math.max(...rows), 51, text)
+        }
+      }
+      assert.strictEqual(new Set(ids).size, 150)
+      assert.deepStrictEqual(ids, ids.toSorted())
+      for (const [state, index] of [
+        ["succeeded", "ended"],
+        ["dead", "dead"],
+      ] as const) {
+        const [plan] = yield* plansOf(driver.counts({ state, now }))
+        assert.match(plan!.text, new RegExp(`Index Only Scan using ${index} `))
+      }
+    }),
+  )
+
   for (const queue of Object.keys(limitsOf)) {
     test(
       `claims from a queue with many keys and settles by index, without sorting it: ${queue}`,

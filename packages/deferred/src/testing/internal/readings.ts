@@ -39,7 +39,7 @@ export const readings: Chapter = {
       }),
     )
     test(
-      "find gives pages in the order of insertion, without gap or overlap",
+      "find gives pages in the order of deferring, without gap or overlap",
       Effect.gen(function* () {
         const queue = yield* TaskQueue
         yield* enqueue(Array.from({ length: 25 }, (_, n) => ({ payload: String(n), priority: n % 3 })))

@@ -38,7 +38,8 @@ export const followFunctions = (schema: string): ReadonlyArray<string> => [
     WITH RECURSIVE up (id) AS (
       SELECT unnest(p_joins)
       UNION
-      SELECT r.member_of FROM up JOIN ${schema}.records r ON ${same("r.id", "up.id")} WHERE r.member_of IS NOT NULL
+      -- NULL at the end: to leave that out here would be the condition of an index, which would then be read whole.
+      SELECT r.member_of FROM up JOIN ${schema}.records r ON ${same("r.id", "up.id")}
     )
     SELECT up.id FROM up
   )) ORDER BY j.depth DESC, j.id FOR UPDATE;

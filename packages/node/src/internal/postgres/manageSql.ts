@@ -197,7 +197,7 @@ END`,
   step bigint;
 BEGIN
   DELETE FROM ${schema}.records r USING (
-    SELECT ctid AS tid FROM ${schema}.records WHERE state >= 2 AND prune_at <= p_now ORDER BY prune_at LIMIT p_limit
+    SELECT ctid AS tid FROM ${schema}.records WHERE state IN (2, 3) AND prune_at <= p_now ORDER BY prune_at LIMIT p_limit
     FOR UPDATE SKIP LOCKED
   ) over WHERE r.ctid = over.tid;
   GET DIAGNOSTICS pruned = ROW_COUNT;

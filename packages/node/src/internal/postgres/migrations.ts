@@ -17,7 +17,7 @@ import { lookFunctions } from "./lookSql.ts"
 import { manageFunctions } from "./manageSql.ts"
 import { runsFunctions } from "./runsSql.ts"
 import { settleFunctions, settleTypes } from "./settleSql.ts"
-import { lane, tables } from "./tables.ts"
+import { changedIndexes, tables } from "./tables.ts"
 import { takeBackFunction } from "./takeBackSql.ts"
 import { turnsFunctions, turnTypes } from "./turnsSql.ts"
 
@@ -66,8 +66,7 @@ export const migrations = (name: string): ReadonlyArray<Migration> => {
         ...replaced.map((name) => `DROP FUNCTION IF EXISTS ${schema}.${name}`),
         ...keyTables(schema),
         ...joinTables(schema),
-        `DROP INDEX ${schema}.waiting`,
-        `CREATE INDEX waiting ON ${schema}.records (${lane}) WHERE state = 0 AND key IS NULL`,
+        ...changedIndexes(schema),
         ...turnTypes(schema),
         ...settleTypes(schema),
         ...functions(schema),

@@ -148,6 +148,7 @@ const common = (row: Row) => ({
 const stateOf = (row: Row, now: number): TaskState =>
   phases[row[6] as number] ?? ((row[8] as number) > now ? "scheduled" : "ready")
 
+export const idOf = (row: Row): TaskId => row[1] as TaskId
 export const seqOf = (row: Row): bigint => row[0] as bigint
 
 export const toRecord = (row: Row, now: number): TaskRecord => ({

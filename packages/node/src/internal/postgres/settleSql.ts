@@ -115,8 +115,7 @@ END`,
     parameters: parameters(schema),
     returns: "record",
     body: `DECLARE
-  queues text[];
-  seconds bigint[];
+  part record;
   meanings ${schema}.meaning[];
   superseded uuid[] := '{}';
   -- Whether keys of any queue may wait for the end of what runs of them.
@@ -126,7 +125,8 @@ BEGIN
   IF p_tag && ARRAY['Retry', 'Snooze', 'Release'] THEN
     superseded := ARRAY(SELECT f.follows FROM ${schema}.records f WHERE f.follows = ANY (p_id));
   END IF;
-  WITH given AS MATERIALIZED (
+  -- In the order in which all count what was executed.
+  FOR part IN WITH given AS MATERIALIZED (
     SELECT * FROM unnest(${given.map(([name]) => `p_${name}`).join(", ")})
       WITH ORDINALITY AS g (${given.map(([name]) => name).join(", ")}, ord)
   ),
@@ -163,17 +163,25 @@ BEGIN
     WHERE s.name IS NOT NULL AND s.state >= 2 AND ${same("n.queue", "s.queue")} AND n.name = s.name AND n.id = s.id
       AND n.until IS NULL
   )
-  SELECT array_agg(s.ord), array_agg(s.id) FILTER (WHERE s.state >= 2),
-    array_agg(DISTINCT s.queue) FILTER (WHERE s.state = 0
-      OR EXISTS (SELECT FROM ${schema}.queues q WHERE q.queue = s.queue AND q.max_concurrent IS NOT NULL)),
-    array_agg(s.queue) FILTER (WHERE s.tag <> 'Release'), array_agg(floor(s.now / 1000)) FILTER (WHERE s.tag <> 'Release'),
-    array_agg(s.id) FILTER (WHERE s.progress IS NOT NULL),
-    array_agg(s.meaning) FILTER (WHERE NOT s.meaning IS NULL)
-  INTO places, e.ended, e.waiting, queues, seconds, e.progressed, meanings FROM settled s;
-  INSERT INTO ${schema}.executed AS x (queue, second, shard, count)
-  SELECT g.queue, g.second, p_shard, count(*) FROM unnest(queues, seconds) AS g (queue, second)
-  GROUP BY g.queue, g.second ORDER BY g.queue, g.second
-  ON CONFLICT (queue, second, shard) DO UPDATE SET count = x.count + excluded.count;
+  SELECT s.queue, floor(s.now / 1000) AS second, s.tag <> 'Release' AS is_counted, s.state = 0 AS waits, count(*) AS count,
+    array_agg(s.ord) AS places, array_agg(s.id) FILTER (WHERE s.state >= 2) AS ended,
+    array_agg(s.id) FILTER (WHERE s.progress IS NOT NULL) AS progressed,
+    array_agg(s.meaning) FILTER (WHERE NOT s.meaning IS NULL) AS meanings
+  FROM settled s GROUP BY 1, 2, 3, 4 ORDER BY 1, 2
+  LOOP
+    places := places || part.places;
+    e.ended := e.ended || part.ended;
+    e.progressed := e.progressed || part.progressed;
+    meanings := meanings || part.meanings;
+    IF part.waits OR EXISTS (SELECT FROM ${schema}.queues q WHERE q.queue = part.queue AND q.max_concurrent IS NOT NULL) THEN
+      e.waiting := array_remove(e.waiting, part.queue) || part.queue;
+    END IF;
+    IF part.is_counted THEN
+      INSERT INTO ${schema}.executed AS x (queue, second, shard, count)
+      VALUES (part.queue, part.second, p_shard, part.count)
+      ON CONFLICT (queue, second, shard) DO UPDATE SET count = x.count + excluded.count;
+    END IF;
+  END LOOP;
   IF meanings IS NOT NULL THEN
     e := ${schema}.settled(meanings, (SELECT max(now) FROM unnest(p_now) AS now), e);
     e.waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(e.waiting) AS queue);

@@ -16,11 +16,23 @@ export const State = { waiting: 0, running: 1, succeeded: 2, cancelled: 3, dead:
  */
 export const lane = `queue, task, (coalesce(target, '')), version, (-priority), eta, seq`
 
+/**
+ * The indexes of the second version that are otherwise in the first. Ended records are in the index by which they are pruned,
+ * with all that is counted: counting reads the index alone.
+ */
+export const changedIndexes = (schema: string): ReadonlyArray<string> => [
+  ...["inserted", "waiting", "ended", "dead"].map((name) => `DROP INDEX ${schema}.${name}`),
+  `CREATE INDEX waiting ON ${schema}.records (${lane}) WHERE state = 0 AND key IS NULL`,
+  `CREATE INDEX ended ON ${schema}.records (prune_at, state, queue, task) WHERE state IN (2, 3)`,
+  `CREATE INDEX dead ON ${schema}.records (ended_at, queue, task, reason, failure_tag) WHERE state = 4`,
+]
+
 // A record is written anew with each step from state to state. On the page on which it was, where there is room for that,
 // this costs the log much less: it has what changed, and not the whole record.
 //
 // The indexes are partial, so a record is in few of them at a time: waiting in `waiting`, running in `running`. A record
 // that is written anew has new entries in all its indexes, so what is rarely asked for has none.
+// Indexes that the second version has no more, or has otherwise, are here as the first had them.
 export const tables = (schema: string): ReadonlyArray<string> => [
   `CREATE TABLE ${schema}.records (
     seq bigint GENERATED ALWAYS AS IDENTITY,
@@ -72,7 +84,6 @@ export const tables = (schema: string): ReadonlyArray<string> => [
   `CREATE INDEX expiring ON ${schema}.records (bury_at) WHERE bury_at IS NOT NULL`,
   `CREATE INDEX running ON ${schema}.records (queue, lease_until) WHERE state = 1`,
   `CREATE UNIQUE INDEX holding ON ${schema}.records (task, unique_key) WHERE holds`,
-  // What is pruned, from the first, and with all that is counted: counting reads the index alone.
   `CREATE INDEX ended ON ${schema}.records (prune_at, queue, task, state, reason, failure_tag) WHERE state >= 2`,
   `CREATE INDEX dead ON ${schema}.records (ended_at) WHERE state = 4`,
   `CREATE INDEX payload_refs ON ${schema}.records (payload_ref) WHERE payload_ref IS NOT NULL`,
