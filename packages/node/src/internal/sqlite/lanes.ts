@@ -5,17 +5,23 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimParams } from "@outlive/deferred/TaskQueue"
 import { limitTo } from "./limitTo.ts"
+import { asRows, claimColumns, etaOfClaim, type Row, seqOfClaim } from "./row.ts"
 
 /** A record that could be claimed, by what decides the order. */
 export interface Candidate {
   readonly seq: number
   readonly priority: number
   readonly eta: number
+  /** All of `claimColumns`, where they were read along. */
+  readonly row?: Row
 }
 
 /** Higher priority first, then eta, then insertion. */
 export const inOrder = (left: Candidate, right: Candidate): number =>
   right.priority - left.priority || left.eta - right.eta || left.seq - right.seq
+
+/** More than so many would hold the event loop too long. */
+const mostWhole = 1_000
 
 /** With so many milliseconds of waiting for a point of priority: the smallest is first. */
 const aged = ({ eta, priority }: Candidate, ageing: number): number => eta - priority * ageing
@@ -52,12 +58,16 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
   const lowerRun = db.prepare(
     `SELECT version, priority ${where} AND version = ? AND priority < ? ORDER BY priority DESC LIMIT 1`,
   )
-  // What a claim had no time to bury must not be claimed either.
-  const head = db.prepare(
-    `SELECT seq, priority, eta ${where} AND version = ? AND priority = ? AND eta <= ?
-       AND (expires_at IS NULL OR expires_at > ? OR first_attempt_at IS NOT NULL)
-     ORDER BY eta, seq ${limitTo()}`,
-  )
+  const heading = (columns: string) =>
+    // What a claim had no time to bury must not be claimed either.
+    db.prepare(
+      `SELECT ${columns} ${where} AND version = ? AND priority = ? AND eta <= ?
+         AND (expires_at IS NULL OR expires_at > ? OR first_attempt_at IS NOT NULL)
+       ORDER BY eta, seq ${limitTo()}`,
+    )
+  const head = heading("seq, priority, eta")
+  const wholeHead = heading(claimColumns)
+  wholeHead.setReturnArrays(true)
   const firstEta = db.prepare(`SELECT eta ${where} AND version = ? AND priority = ? ORDER BY eta LIMIT 1`)
 
   /** Walks the runs of all lanes that the claim allows, each lane from its highest priority down while told to. */
@@ -93,17 +103,13 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
         lanes.push(lane)
         last = key
       }
-      const rows = head.all(
-        queue,
-        task,
-        target,
-        version,
-        priority,
-        params.now,
-        params.now,
-        limit - lane.length,
-      ) as unknown as ReadonlyArray<Candidate>
-      for (const row of rows) lane.push(row)
+      const run = [queue, task, target, version, priority, params.now, params.now, limit - lane.length] as const
+      // Mostly there is one run, and all of it is claimed: read whole, it need not be read again.
+      if (lanes.length === 1 && lane.length === 0 && limit <= mostWhole) {
+        for (const row of asRows(wholeHead.all(...run))) {
+          lane.push({ seq: seqOfClaim(row), priority, eta: etaOfClaim(row), row })
+        }
+      } else for (const row of head.all(...run) as unknown as ReadonlyArray<Candidate>) lane.push(row)
       return lane.length < limit ? "down" : "next lane"
     })
     if (lanes.length === 1) return lanes[0]!

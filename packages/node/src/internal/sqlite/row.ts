@@ -87,6 +87,17 @@ export const claimColumns = `id, task, version, priority, eta, token, attempt, c
   headers, failure, unique_key, payload_ref, progress, member_of, is_join) IS NULL, seq`
 
 export const seqOfClaim = (row: Row): number => row[15] as number
+export const etaOfClaim = (row: Row): number => row[4] as number
+
+/** Makes of the row of a record that waits what it is when it has been started. */
+export const started = (row: Row, now: number, lease: number): Row => {
+  const changed = row as Array<unknown>
+  changed[5] = (row[5] as number) + 1
+  changed[6] = (row[6] as number) + 1
+  changed[11] ??= now
+  changed[12] = now + lease
+  return row
+}
 
 /** The claimed record of a row of `claimColumns`, after which there may be its key; `undefined` when it has more than those. */
 export const toPlainClaim = (row: Row, queue: string, worker: string, now: number): ClaimedRecord | undefined =>

@@ -11,6 +11,7 @@ import {
   columns,
   type Row,
   seqOfClaim,
+  started,
   type Tallies,
   toClaimed,
   toPlainClaim,
@@ -20,7 +21,7 @@ import type { Keys } from "./unique.ts"
 
 /** Starts at most ten records of a queue and adds them to the others, in their order. */
 export type Start = (
-  chosen: ReadonlyArray<{ readonly seq: number }>,
+  chosen: ReadonlyArray<{ readonly seq: number; readonly row?: Row }>,
   of: {
     readonly queue: string
     /** Whether they may have keys. */
@@ -62,14 +63,18 @@ export const makeStart = (
       records.push(record)
     }
     if (chosen.length < ten) {
-      for (const { seq } of chosen) {
+      for (const { row, seq } of chosen) {
         startOne.run(worker, now, lease, seq)
-        take(seq, asRow(read.one.get(seq))!)
+        take(seq, row === undefined ? asRow(read.one.get(seq))! : started(row, now, lease))
       }
       return
     }
     const seqs = chosen.map(({ seq }) => seq)
     startTen.run(worker, now, lease, ...seqs)
+    if (chosen.every(({ row }) => row !== undefined)) {
+      for (const { row, seq } of chosen) take(seq, started(row!, now, lease))
+      return
+    }
     const rows = asRows(read.ten.all(...seqs))
     for (const [index, seq] of seqs.entries()) {
       // They come in the order of seq, which mostly is that of the claim.
