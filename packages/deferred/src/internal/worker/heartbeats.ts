@@ -1,7 +1,8 @@
 /**
  * Heartbeats: one fiber that extends all leases of a worker, and tells the attempts whose lease is lost or whose record
- * is to be cancelled.
+ * is to be cancelled. It says so when it could not: when the event loop, or the machine, stood still.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { TaskId } from "../../TaskId.ts"
 import type { ClaimedRecord, TaskQueue } from "../../TaskQueue.ts"
@@ -49,11 +50,20 @@ export const makeHeartbeats = (options: {
     }
     for (const [lease, records] of byLease) yield* extend(lease, records)
   })
+  const warn = (late: number, held: ReadonlyArray<ClaimedRecord>) =>
+    Effect.logWarning(
+      `nothing of this process ran for ${Math.round(late)} ms: leases of ${options.shortest} ms end when it is that long. Either the ` +
+        "machine stood still, or a handler computes without a pause: it should yield now and then (Effect.yieldNow), " +
+        "say beforehand how long it takes (TaskContext.extend), or have a longer lease",
+    ).pipe(Effect.annotateLogs({ tasks: [...new Set(held.map(({ task }) => task))] }))
   return {
     run: Effect.gen(function* () {
       while (true) {
         // Three chances before a lease ends.
+        const due = (yield* Clock.currentTimeMillis) + every
         yield* Effect.sleep(every)
+        const late = (yield* Clock.currentTimeMillis) - due
+        if (late >= every) yield* warn(late, options.held())
         yield* extendAll(options.held())
       }
     }),
