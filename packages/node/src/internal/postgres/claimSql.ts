@@ -104,6 +104,24 @@ const startByTurns = (
         END IF;`
 
 /**
+ * Starts the first ready records of one run, as most claims do: they are locked on the way along the index, and those that
+ * others are starting passed over. They are given in the order in which they were found: an UPDATE returns what it was
+ * joined to as that comes.
+ */
+const startRun = (schema: string): string => `RETURN QUERY
+            WITH taken AS MATERIALIZED (
+              SELECT r.ctid AS tid FROM ${inRun(schema, "p_queues[i]", (part) => `v_${part}[1]`)}
+                AND r.eta <= p_now
+                -- What this claim had no time to bury must not be claimed either.
+                AND (r.bury_at IS NULL OR r.bury_at > p_now)
+              ORDER BY r.eta, r.seq LIMIT allowed::bigint
+              FOR UPDATE SKIP LOCKED
+            )
+            UPDATE ${schema}.records AS r SET ${start("r")}
+            FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
+            RETURNING NULL, ${claimedColumns("r")}`
+
+/**
  * Starts the first of the runs' ready records in a queue without keys. More are looked at than are wanted, because others may
  * be starting some of them at this moment: these are passed over, not waited for.
  */
@@ -236,6 +254,11 @@ BEGIN
           allowance := ${schema}.allowance(limits, p_now);
         END IF;
         allowed := floor(least(allowance.allowed, p_limits[i], 100000));
+        IF allowed >= 1 AND cardinality(v_task) = 1 THEN
+          ${startRun(schema)};
+          GET DIAGNOSTICS started = ROW_COUNT;
+          allowed := 0;
+        END IF;
         FOR pass IN 1 .. 2 LOOP
           EXIT WHEN allowed < 1;
           wanted := allowed::bigint - started;

@@ -31,11 +31,16 @@ export const unnestRuns = (prefix: string): string =>
 /** A target as the indexes of what has a key have it: equal when both have none, too. */
 export const mark = (of: string): string => `(coalesce('=' || ${of}target, ''))`
 
-/** The records of a run that are not before its known head. */
-export const inRun = (schema: string, queue = "p_queue"): string => `${schema}.records r
-      WHERE r.state = 0 AND r.key IS NULL AND r.queue = ${queue} AND r.task = run.task AND coalesce(r.target, '') = coalesce(run.target, '')
-        AND r.version = run.version AND -r.priority = run.rank AND (r.eta, r.seq) >= (run.eta, run.seq)
-        AND r.target IS NOT DISTINCT FROM run.target`
+/** The records of a run that are not before its known head. `of` says where each part of the run stands. */
+export const inRun = (
+  schema: string,
+  queue = "p_queue",
+  of = (part: string) => `run.${part}`,
+): string => `${schema}.records r
+      WHERE r.state = 0 AND r.key IS NULL AND r.queue = ${queue} AND r.task = ${of("task")}
+        AND coalesce(r.target, '') = coalesce(${of("target")}, '') AND r.version = ${of("version")}
+        AND -r.priority = ${of("rank")} AND (r.eta, r.seq) >= (${of("eta")}, ${of("seq")})
+        AND r.target IS NOT DISTINCT FROM ${of("target")}`
 
 export const runsFunctions = (schema: string): ReadonlyArray<string> => {
   const first = (of: string) => `SELECT r.version, -r.priority AS rank, r.eta, r.seq FROM ${schema}.records r
