@@ -2,7 +2,7 @@
  * The durable drivers beside other queues, their neighbours' best settings, and the floor of hand-written SQL, through
  * the interface that applications have. See README.md beside this file for what is measured and how to read it.
  *
- *     pnpm bench drivers [--only sqlite|postgres] [--rounds 3] [--count 20000] [--seconds 10]
+ *     pnpm bench drivers [--only sqlite|postgres] [--rounds 3] [--count 20000] [--warm 5000] [--seconds 10]
  *       [--workloads defer,drain,pickup,both] [--contenders outlive-sqlite,bullmq] [--curve 1000,1000000]
  */
 import { existsSync } from "node:fs"
@@ -18,6 +18,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     rounds: { type: "string", default: "3" },
     count: { type: "string", default: "20000" },
+    warm: { type: "string", default: "5000" },
     seconds: { type: "string", default: "10" },
     ticks: { type: "string", default: "300" },
     workloads: { type: "string", default: "defer,drain,pickup,both" },
@@ -27,7 +28,7 @@ const { values } = parseArgs({
 })
 const rounds = Number(values.rounds)
 const count = Number(values.count)
-const warm = 5000
+const warm = Number(values.warm)
 const workloads = values.workloads.split(",")
 
 const usual: Record<"sqlite" | "postgres", ReadonlyArray<ContenderName>> = {
@@ -159,8 +160,8 @@ const measure = async (engine: "sqlite" | "postgres") => {
       }
     }
   }
-  costTable(`W1: ${count} tasks of about 200 bytes deferred from 50 callers`, deferred)
-  costTable(`W2: ${count} tasks run, 50 at once, until the last is settled`, drained)
+  costTable(`W1: ${count} tasks of about 200 bytes deferred from 50 callers, after ${warm}`, deferred)
+  costTable(`W2: ${count} tasks run, 50 at once, until the last is settled, after ${warm}`, drained)
   costTable(
     `W4: one process defers from 50 callers, one runs 50 at once, ${values.seconds} s; what was run counts`,
     both,

@@ -86,6 +86,13 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       ),
     )
 
+  /** The same, and what came with the last claim is begun while this one is under way. */
+  const meanwhile = Effect.fnUntraced(function* (queues: ClaimParams["queues"]) {
+    const asked = yield* Effect.forkChild(ask(queues), { startImmediately: true })
+    lanes.forEach(options.dispatch)
+    return yield* Fiber.join(asked)
+  })
+
   /** Claims once for all lanes that want records. */
   const claim = Effect.fnUntraced(function* (queues: ClaimParams["queues"]) {
     const ended = new Map<Lane, number>()
@@ -94,10 +101,7 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       lane.endedDuringClaim = 0
       lane.hinted = false
     }
-    const asked = yield* Effect.forkChild(ask(queues), { startImmediately: true })
-    // What came with the last claim is begun while this one is under way.
-    lanes.forEach(options.dispatch)
-    const { nextAt, now, records } = yield* Fiber.join(asked)
+    const { nextAt, now, records } = yield* lanes.some(({ buffer }) => buffer.length > 0) ? meanwhile(queues) : ask(queues)
     const idle = lanes.filter((lane) => lane.running === 0 && lane.buffer.length === 0)
     const counts = new Map<string, number>()
     for (const record of records) {
