@@ -101,7 +101,9 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
       lane.endedDuringClaim = 0
       lane.hinted = false
     }
-    const { nextAt, now, records } = yield* lanes.some(({ buffer }) => buffer.length > 0) ? meanwhile(queues) : ask(queues)
+    const { nextAt, now, records } = yield* lanes.some(({ buffer }) => buffer.length > 0)
+      ? meanwhile(queues)
+      : ask(queues)
     const idle = lanes.filter((lane) => lane.running === 0 && lane.buffer.length === 0)
     const counts = new Map<string, number>()
     for (const record of records) {
