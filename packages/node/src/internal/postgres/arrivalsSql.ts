@@ -75,6 +75,7 @@ END`,
   -- What older transactions said is there by now; those that go on may still say something.
   seen_before xid8 := pg_snapshot_xmin(pg_current_snapshot());
   count bigint;
+  last xid8;
   ${lists.map(([name, type]) => `g_${name} ${type}[];`).join("\n  ")}
   awake text[];
   all_awake boolean;
@@ -85,20 +86,21 @@ BEGIN
       SELECT a.ctid FROM ${schema}.arrivals a
       WHERE a.queue = p_queue AND a.id IS NULL AND a.xid >= ${arrivedFrom("p")} ORDER BY a.xid LIMIT ${most}
     ))
-    RETURNING ${all("")}
+    RETURNING ${all("")}, xid
   ),
   grouped AS (
     SELECT key, task, mark, version, rank, min(at) AS at, count(*) AS count FROM gone
     GROUP BY key, task, mark, version, rank
   )
   SELECT ${names.map((name) => `array_agg(${name}) FILTER (WHERE task IS NOT NULL)`).join(",\n    ")},
-    array_agg(key) FILTER (WHERE task IS NULL AND key IS NOT NULL), bool_or(key IS NULL), sum(grouped.count)
-  INTO ${all("g_")}, awake, all_awake, count FROM grouped;
+    array_agg(key) FILTER (WHERE task IS NULL AND key IS NOT NULL), bool_or(key IS NULL), sum(grouped.count),
+    (SELECT xid FROM gone ORDER BY xid DESC LIMIT 1)
+  INTO ${all("g_")}, awake, all_awake, count, last FROM grouped;
 
   IF g_key IS NOT NULL THEN
     INSERT INTO ${schema}.lanes (queue, task, mark, version, rank, swept)
-    SELECT DISTINCT p_queue, g.task, g.mark, g.version, g.rank, p_time
-    FROM unnest(g_task, g_mark, g_version, g_rank) AS g (task, mark, version, rank)
+    SELECT p_queue, g.task, g.mark, g.version, g.rank, p_time
+    FROM (SELECT DISTINCT * FROM unnest(g_task, g_mark, g_version, g_rank) AS g (task, mark, version, rank)) g
     WHERE NOT EXISTS (SELECT FROM ${schema}.lanes l WHERE l.queue = p_queue AND l.task = g.task AND l.mark = g.mark
       AND l.version = g.version AND l.rank = g.rank)
     ON CONFLICT DO NOTHING;
@@ -140,11 +142,10 @@ BEGIN
       ) b
     ));
   END IF;
-  IF coalesce(count, 0) < ${most} THEN
-    UPDATE ${schema}.queues SET arrived_from = seen_before WHERE queue = p_queue AND arrived_from <> seen_before;
-    RETURN false;
-  END IF;
-  RETURN true;
+  -- They were taken in the order of their transactions: of those before the last there are no more.
+  IF count >= ${most} THEN seen_before := least(last, seen_before); END IF;
+  UPDATE ${schema}.queues SET arrived_from = seen_before WHERE queue = p_queue AND arrived_from <> seen_before;
+  RETURN coalesce(count >= ${most}, false);
 END`,
   }),
   // Those whose time has come have a turn again. And those that the queue's time has passed, since they are for others than

@@ -282,7 +282,7 @@ BEGIN
         END IF;
         token_at := greatest(token_at, ${schema}.next_token_at(limits));
       END IF;
-      IF NOT knows_heads THEN
+      IF NOT knows_heads AND v_task IS NOT NULL THEN
         ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
       END IF;
       IF v_task IS NOT NULL THEN

@@ -5,7 +5,7 @@
  * nothing to start: then this starts nothing.
  */
 import { Turn } from "./keyTables.ts"
-import { claimedColumns, claimedList } from "./row.ts"
+import { claimedColumns } from "./row.ts"
 import { mark } from "./runsSql.ts"
 import { start } from "./startSql.ts"
 
@@ -60,11 +60,6 @@ export const startEvenTurns = (schema: string): string => `lane := lanes[1];
                   FOR UPDATE OF r SKIP LOCKED
                 ),
                 reached AS (SELECT greatest(limits.turn_time, max(tag)) AS tag FROM taken),
-                begun AS (
-                  UPDATE ${schema}.records AS r SET ${start("r")}
-                  FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
-                  RETURNING ${claimedColumns("r")}, taken.tag, taken.nth
-                ),
                 moved AS (
                   UPDATE ${schema}.turns t SET place = greatest(n.place, reached.tag),
                     state = CASE WHEN n.eta > p_now THEN ${Turn.aside} WHEN n.eta IS NOT NULL OR n.is_more THEN ${Turn.due}
@@ -92,5 +87,8 @@ export const startEvenTurns = (schema: string): string => `lane := lanes[1];
                   UPDATE ${schema}.queues q SET turn_time = reached.tag FROM reached
                   WHERE q.queue = limits.queue AND q.turn_time < reached.tag
                 )
-                SELECT NULL, ${claimedList("begun")} FROM begun ORDER BY begun.tag, begun.key, begun.nth;
+                -- In the order of the turns, see \`startRun\`.
+                UPDATE ${schema}.records AS r SET ${start("r")}
+                FROM taken WHERE r.ctid = taken.tid AND r.state::integer = 0
+                RETURNING NULL, ${claimedColumns("r")};
               GET DIAGNOSTICS started = ROW_COUNT;`
