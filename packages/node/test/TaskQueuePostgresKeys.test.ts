@@ -98,6 +98,37 @@ describe.skipIf(isMissing)("turns", () => {
     }),
   )
 
+  it.effect("leave behind what they have taken in, also while there is more of it", () =>
+    Effect.gen(function* () {
+      const { drivers, schema, services } = yield* processes(client, 1, { listen: false })
+      const [driver] = drivers as [TaskQueue.Driver]
+      const sql = yield* on(services[0]!)(PgClient.PgClient)
+      const from = Effect.map(
+        sql.unsafe(
+          `SELECT (SELECT arrived_from FROM ${schema}.queues)::text, (SELECT count(*) FROM ${schema}.arrivals)`,
+        ).values,
+        ([row]) => [Number(row![0]), Number(row![1])] as const,
+      )
+      for (let call = 0; call < 3; call++) {
+        const some = Array.from({ length: 2000 }, (_, n) => record(2000 * call + n, { key: `k${2000 * call + n}` }))
+        yield* driver.enqueue({ records: some, now })
+      }
+      const seen: Array<number> = []
+      for (let left = Number.POSITIVE_INFINITY; left > 0; ) {
+        yield* claim(driver, 1)
+        const [at, rest] = yield* from
+        seen.push(at)
+        left = rest
+      }
+      assert.lengthOf(seen, 3)
+      assert.isAbove(seen[0]!, 0)
+      assert.deepStrictEqual(
+        seen,
+        [...new Set(seen)].sort((left, right) => left - right),
+      )
+    }),
+  )
+
   it.effect("take in everything on a server whose transactions are numbered from the beginning again", () =>
     Effect.gen(function* () {
       const { drivers, schema, services } = yield* processes(client, 1, { listen: false })
