@@ -163,12 +163,7 @@ export interface FindParams extends Filter {
   readonly now: number
 }
 
-/**
- * One page, in the order in which the records were deferred: that of insertion, or, where no index of all records has that,
- * of their ids, which begin with the time. Members of a record (`memberOf`) are in the order of insertion.
- *
- * @since 0.1.0
- */
+/** One page, in the order of insertion, or of the ids, which begin with the time; members by insertion. @since 0.1.0 */
 export interface Page {
   readonly records: ReadonlyArray<TaskRecord>
   /** `undefined` when this is the last page. */
