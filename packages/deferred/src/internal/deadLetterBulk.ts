@@ -77,8 +77,8 @@ const forIds = Effect.fnUntraced(function* <E>(ids: Iterable<TaskId>, apply: App
 })
 
 /**
- * Does something to what is dead now and matches, in batches. It goes through the records once, in their order of
- * insertion, and past what died after it began: a record that dies again meanwhile is not met a second time.
+ * Does something to what is dead now and matches, in batches. It goes through the records once, in the order of
+ * pages, and past what died after it began: a record that dies again meanwhile is not met a second time.
  */
 const forFilter = Effect.fnUntraced(function* <E>(
   queue: TaskQueue["Service"],

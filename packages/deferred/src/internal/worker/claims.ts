@@ -3,7 +3,8 @@
  * fiber sleeps until the driver's next known time, a hint, or the poll.
  *
  * Where handlers finish everything before the next claim is answered, the queue works while they wait and they while it
- * waits. There the next claim is asked for before what came with the last one is begun, and each is half as large.
+ * waits. There the next claim is asked for before what came with the last one is begun: so a claim takes only half of what
+ * may be claimed ahead.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

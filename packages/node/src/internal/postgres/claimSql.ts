@@ -257,9 +257,7 @@ BEGIN
         IF allowed >= 1 AND cardinality(v_task) = 1 THEN
           ${startRun(schema)};
           GET DIAGNOSTICS started = ROW_COUNT;
-          allowed := 0;
-        END IF;
-        FOR pass IN 1 .. 2 LOOP
+        ELSE FOR pass IN 1 .. 2 LOOP
           EXIT WHEN allowed < 1;
           wanted := allowed::bigint - started;
           looked := wanted + CASE pass WHEN 1 THEN 16 ELSE 4096 END;
@@ -271,7 +269,7 @@ BEGIN
           -- Few or none: either there are no more, or others were starting those that were looked at.
           ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
           EXIT WHEN v_task IS NULL OR NOT p_now >= ANY (v_eta);
-        END LOOP;
+        END LOOP; END IF;
       END IF;
       limits := allowance.limits;
       token_at := CASE WHEN limits.paused_until > p_now THEN limits.paused_until ELSE '-Infinity' END;
