@@ -6,7 +6,7 @@ import { arrivedFrom } from "./arrivalsSql.ts"
 import { startEvenTurns } from "./evenTurnsSql.ts"
 import { plpgsql } from "./functions.ts"
 import { claimedColumns, claimedList, claimedTypes } from "./row.ts"
-import { inRun, runLists, runNames, runTypes, unnestRuns } from "./runsSql.ts"
+import { headsOf, inRun, runLists, runNames, runsOf, runTypes, unnestRuns } from "./runsSql.ts"
 import { start } from "./startSql.ts"
 import { startTurns, turnVariables } from "./turnsSql.ts"
 
@@ -45,6 +45,20 @@ const doLeft = (schema: string): string => `SELECT * INTO did FROM ${schema}.do_
       progressed_ids := progressed_ids || e.progressed;
       IF did.is_left THEN earliest := least(earliest, p_now + ${soon}); END IF;
       has_arrivals := true;`
+
+/**
+ * The end of the first lease of each queue, from queue to queue by the index: of all queues, also of those that nobody claims
+ * from any more.
+ */
+const firstLeases = (schema: string): string => `WITH RECURSIVE running (queue, lease_until) AS (
+      (SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 ORDER BY r.queue, r.lease_until LIMIT 1)
+      UNION ALL
+      SELECT following.* FROM running CROSS JOIN LATERAL (
+        SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 AND r.queue > running.queue
+        ORDER BY r.queue, r.lease_until LIMIT 1
+      ) following
+    )
+    SELECT array_agg(running.queue), array_agg(running.lease_until) INTO lease_queues, leases FROM running;`
 
 /** Before its first record with a key nothing in a queue is held back by one, so what says that it no longer is means nothing. */
 const awaitKeys = (schema: string): string => `DELETE FROM ${schema}.arrivals WHERE ctid = ANY (ARRAY(
@@ -204,9 +218,14 @@ BEGIN
   walked_pages := array_fill(NULL::bigint, ARRAY[cardinality(p_queues)]);
   IF p_take_back THEN
     pages := ${pagesOf(schema, "running")};
-    SELECT (t.e).waiting, (t.e).ended, (t.e).cancelling, (t.e).progressed, t.queues, t.leases
-    INTO waiting_queues, ended_ids, cancelling_ids, progressed_ids, lease_queues, leases
-    FROM ${schema}.take_back(p_now, p_by) t;
+    ${firstLeases(schema)}
+    IF p_now >= ANY (leases) OR EXISTS (SELECT FROM ${schema}.records r WHERE r.bury_at <= p_now) THEN
+      e := ${schema}.take_back(p_now, p_by, lease_queues, leases);
+      waiting_queues := e.waiting;
+      ended_ids := e.ended;
+      cancelling_ids := e.cancelling;
+      progressed_ids := e.progressed;
+    END IF;
     took_back_pages := ${pagesOf(schema, "running")} - pages;
   END IF;
   -- Queues with limits come last: who claims from one waits for the commit of who did so before, and has others wait.
@@ -239,7 +258,7 @@ BEGIN
     IF allowance.slots >= 1 THEN
       IF p_walk[i] THEN
         pages := ${pagesOf(schema, "waiting")};
-        ${into("v_")} FROM ${schema}.runs(p_queues[i], p_tasks, p_versions, p_targets) AS run;
+        ${into("v_")} FROM ${runsOf(schema, "p_queues[i]")};
         walked_pages[i] := ${pagesOf(schema, "waiting")} - pages;
       ELSE
         ${into("v_")} FROM unnest(p_run_queue, ${runs("p_run_").join(", ")}) AS run (queue, ${runNames.join(", ")})
@@ -267,7 +286,7 @@ BEGIN
           knows_heads := started < allowed;
           EXIT WHEN NOT knows_heads;
           -- Few or none: either there are no more, or others were starting those that were looked at.
-          ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
+          ${into("v_")} FROM ${headsOf(schema, "p_queues[i]", "v_")};
           EXIT WHEN v_task IS NULL OR NOT p_now >= ANY (v_eta);
         END LOOP; END IF;
       END IF;
@@ -281,7 +300,7 @@ BEGIN
         token_at := greatest(token_at, ${schema}.next_token_at(limits));
       END IF;
       IF NOT knows_heads AND v_task IS NOT NULL THEN
-        ${into("v_")} FROM ${schema}.heads(p_queues[i], ${runs("v_").join(", ")}) AS run;
+        ${into("v_")} FROM ${headsOf(schema, "p_queues[i]", "v_")};
       END IF;
       IF v_task IS NOT NULL THEN
         run_queue := run_queue || array_fill(i, ARRAY[cardinality(v_task)]);

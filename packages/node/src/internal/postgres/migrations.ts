@@ -15,7 +15,6 @@ import { keyTables } from "./keyTables.ts"
 import { limitsFunctions } from "./limitsSql.ts"
 import { lookFunctions } from "./lookSql.ts"
 import { manageFunctions } from "./manageSql.ts"
-import { runsFunctions } from "./runsSql.ts"
 import { settleFunctions, settleTypes } from "./settleSql.ts"
 import { changedIndexes, tables } from "./tables.ts"
 import { takeBackFunction } from "./takeBackSql.ts"
@@ -27,10 +26,10 @@ export interface Migration {
   readonly statements: ReadonlyArray<string>
 }
 
-/** Functions of the first version that take or give something else in the second. */
+/** Functions of the first version that take or give something else in the second, or are gone. */
 const replaced = [
   ...["enqueue", "claim", "start_records", "take_back", "end_record", "settle", "cancel", "redrive", "remove", "purge"],
-  ...["configure", "get_records"],
+  ...["configure", "get_records", "runs", "heads"],
 ]
 
 /** Functions after those that they call. */
@@ -41,7 +40,6 @@ const functions = (schema: string): ReadonlyArray<string> => [
   ...endingFunctions(schema),
   ...followFunctions(schema),
   takeBackFunction(schema),
-  ...runsFunctions(schema),
   ...arrivalsFunctions(schema),
   ...turnsFunctions(schema),
   ...claimFunctions(schema),

@@ -1,5 +1,5 @@
 /**
- * The waiting records of a queue in runs, as functions of the schema: those of one task, target, version and priority, which
+ * The waiting records of a queue in runs, as parts of statements: those of one task, target, version and priority, which
  * the same workers may claim and which the index has in the order of their etas. Records with a key are in runs of their key,
  * see `turnsSql`; these are of those without one.
  *
@@ -7,8 +7,6 @@
  * to find a head is to walk over them: nothing for thousands, milliseconds for hundreds of thousands. So what is known of the
  * heads is given on, and a walk begins where the last one ended.
  */
-import { plpgsql } from "./functions.ts"
-
 /** A list of runs, each with the eta and the place of its first record, or of one before that. */
 export const runTypes = [
   ["task", "text"],
@@ -42,50 +40,38 @@ export const inRun = (
         AND -r.priority = ${of("rank")} AND (r.eta, r.seq) >= (${of("eta")}, ${of("seq")})
         AND r.target IS NOT DISTINCT FROM ${of("target")}`
 
-export const runsFunctions = (schema: string): ReadonlyArray<string> => {
+/**
+ * The runs of a queue that a claim allows, found by seeking from one to the next, as what a SELECT reads from. This and `headsOf`
+ * are no functions: to call one takes longer than they do.
+ */
+export const runsOf = (schema: string, queue: string): string => {
   const first = (of: string) => `SELECT r.version, -r.priority AS rank, r.eta, r.seq FROM ${schema}.records r
-        WHERE r.state = 0 AND r.key IS NULL AND r.queue = p_queue AND r.task = ${of}.task
-          AND coalesce(r.target, '') = coalesce(${of}.target, '') AND r.version <= ${of}.max_version`
+          WHERE r.state = 0 AND r.key IS NULL AND r.queue = ${queue} AND r.task = ${of}.task
+            AND coalesce(r.target, '') = coalesce(${of}.target, '') AND r.version <= ${of}.max_version`
   const order = "ORDER BY r.version, -r.priority, r.eta, r.seq LIMIT 1"
-  return [
-    // The runs that a claim allows, found by seeking from one to the next.
-    plpgsql({
-      name: `${schema}.runs`,
-      isInner: true,
-      parameters: ["p_queue text", "p_tasks text[]", "p_versions double precision[]", "p_targets text[]"],
-      returns: `TABLE (${runColumns})`,
-      body: `BEGIN
-  RETURN QUERY
-    WITH RECURSIVE wanted AS (
-      SELECT task, max(max_version) AS max_version, target
-      FROM unnest(p_tasks, p_versions) AS known (task, max_version)
-        CROSS JOIN (SELECT NULL AS target UNION SELECT unnest(p_targets)) AS targets
-      GROUP BY task, target
-    ),
-    run AS (
-      SELECT wanted.*, first.* FROM wanted CROSS JOIN LATERAL (
-        ${first("wanted")} ${order}
-      ) first
-      UNION ALL
-      SELECT run.task, run.max_version, run.target, following.* FROM run CROSS JOIN LATERAL (
-        ${first("run")} AND (r.version, -r.priority) > (run.version, run.rank) ${order}
-      ) following
-    )
-    SELECT ${runNames.map((name) => `run.${name}`).join(", ")} FROM run;
-END`,
-    }),
-    // The runs that there still are, with their heads.
-    plpgsql({
-      name: `${schema}.heads`,
-      isInner: true,
-      parameters: ["p_queue text", ...runLists("p_")],
-      returns: `TABLE (${runColumns})`,
-      body: `BEGIN
-  RETURN QUERY
-    SELECT run.task, run.target, run.version, run.rank, head.eta, head.seq FROM ${unnestRuns("p_")} CROSS JOIN LATERAL (
-      SELECT r.eta, r.seq FROM ${inRun(schema)} ORDER BY r.eta, r.seq LIMIT 1
-    ) head;
-END`,
-    }),
-  ]
+  return `(
+        WITH RECURSIVE wanted AS (
+          SELECT task, max(max_version) AS max_version, target
+          FROM unnest(p_tasks, p_versions) AS known (task, max_version)
+            CROSS JOIN (SELECT NULL AS target UNION SELECT unnest(p_targets)) AS targets
+          GROUP BY task, target
+        ),
+        run AS (
+          SELECT wanted.*, first.* FROM wanted CROSS JOIN LATERAL (
+          ${first("wanted")} ${order}
+          ) first
+          UNION ALL
+          SELECT run.task, run.max_version, run.target, following.* FROM run CROSS JOIN LATERAL (
+          ${first("run")} AND (r.version, -r.priority) > (run.version, run.rank) ${order}
+          ) following
+        )
+        SELECT ${runNames.map((name) => `run.${name}`).join(", ")} FROM run
+      ) AS run`
 }
+
+/** Those of the given runs that there still are, with their heads. */
+export const headsOf = (schema: string, queue: string, prefix: string): string => `(
+        SELECT run.task, run.target, run.version, run.rank, head.eta, head.seq FROM ${unnestRuns(prefix)} CROSS JOIN LATERAL (
+          SELECT r.eta, r.seq FROM ${inRun(schema, queue)} ORDER BY r.eta, r.seq LIMIT 1
+        ) head
+      ) AS run`

@@ -1,5 +1,5 @@
 /**
- * Leases that expired and what was not started in time, found and seen to before every claim, as a function of the schema.
+ * Leases that expired and what was not started in time, seen to before a claim that found any, as a function of the schema.
  */
 import { arriveOne } from "./arrivalsSql.ts"
 import { isSuperseded, withAttempt } from "./endingSql.ts"
@@ -25,28 +25,19 @@ export const takeBackFunction = (schema: string): string =>
     parameters: [
       "p_now double precision",
       "p_by text",
-      `OUT e ${schema}.ends`,
-      "OUT queues text[]",
-      "OUT leases double precision[]",
+      // Those with leases, and when the first of each ends.
+      "p_queues text[]",
+      "p_leases double precision[]",
     ],
-    returns: "record",
+    returns: `${schema}.ends`,
     body: `DECLARE
+  e ${schema}.ends;
   r ${schema}.records;
   late record;
 BEGIN
-  -- From queue to queue by the index: the leases of all queues, also of those that nobody claims from any more.
-  WITH RECURSIVE running (queue, lease_until) AS (
-    (SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 ORDER BY r.queue, r.lease_until LIMIT 1)
-    UNION ALL
-    SELECT following.* FROM running CROSS JOIN LATERAL (
-      SELECT r.queue, r.lease_until FROM ${schema}.records r WHERE r.state = 1 AND r.queue > running.queue
-      ORDER BY r.queue, r.lease_until LIMIT 1
-    ) following
-  )
-  SELECT array_agg(running.queue), array_agg(running.lease_until) INTO queues, leases FROM running;
-  IF p_now >= ANY (leases) THEN
+  IF p_now >= ANY (p_leases) THEN
     FOR r IN
-      SELECT expired.* FROM unnest(queues, leases) AS q (queue, first) CROSS JOIN LATERAL (
+      SELECT expired.* FROM unnest(p_queues, p_leases) AS q (queue, first) CROSS JOIN LATERAL (
         SELECT * FROM ${schema}.records r
         WHERE r.state = 1 AND r.queue = q.queue AND r.lease_until >= q.first AND r.lease_until <= p_now
         LIMIT ${most} FOR UPDATE SKIP LOCKED
@@ -102,8 +93,9 @@ BEGIN
     ${followUp(schema)}
   END LOOP;
   -- Nearly always there is nothing.
-  IF e IS NULL THEN RETURN; END IF;
+  IF e IS NULL THEN RETURN e; END IF;
   e.waiting := (SELECT array_agg(DISTINCT queue) FROM unnest(e.waiting) AS queue);
   PERFORM ${schema}.tell(p_by, e.waiting, e.ended, e.cancelling, e.progressed);
+  RETURN e;
 END`,
   })
