@@ -400,7 +400,7 @@ describe("a file of an older version", () => {
           )
           const db = new DatabaseSync(filename)
           assert.deepStrictEqual(db.prepare("PRAGMA integrity_check").all().map(Object.values), [["ok"]])
-          assert.strictEqual(db.prepare("SELECT version FROM outlive_schema").get()?.version, 3)
+          assert.strictEqual(db.prepare("SELECT version FROM outlive_schema").get()?.version, 4)
           const fresh = yield* newFile
           yield* Effect.scoped(TaskQueueSqlite.make({ filename: fresh }))
           const other = new DatabaseSync(fresh)

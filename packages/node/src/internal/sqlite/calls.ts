@@ -35,6 +35,7 @@ import { makeExtend, makeSettle } from "./settle.ts"
 import type { Snapshot } from "./snapshot.ts"
 import { makeStart } from "./start.ts"
 import { makeKeyStatistics, makeStatistics } from "./statistics.ts"
+import { makeSuccesses } from "./successes.ts"
 import { makeTakeBack } from "./takeBack.ts"
 import { Touched } from "./touched.ts"
 import { makeTurns } from "./turns.ts"
@@ -101,7 +102,8 @@ export const makeCalls = (
   const claim = makeClaim(db, { expectedClaim, joins, lanes, limits, rounds, start, takeBack })
   const extend = makeExtend(db)
   const progress = makeProgress(db, touched)
-  const settle = makeSettle(db, { ending, executed, joins, keyRows, limits, ownClaims, progress })
+  const succeed = makeSuccesses(db, { limits, touched })
+  const settle = makeSettle(db, { ending, executed, joins, keyRows, limits, ownClaims, progress, succeed })
   const cancel = makeCancel(joins)
   const redrive = makeRedrive(db, { joinRows, keys, touched, turns })
   const remove = makeRemove(db, { joinRows, joins, ledger, line, turns })

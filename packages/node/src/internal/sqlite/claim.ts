@@ -10,7 +10,7 @@ import type { Lanes } from "./lanes.ts"
 import type { Allowance, Limits } from "./limits.ts"
 import type { Rounds } from "./rounds.ts"
 import type { Start } from "./start.ts"
-import { ten } from "./tens.ts"
+import { stride } from "./tens.ts"
 
 /** A queue without limits. */
 const everything: Allowance = {
@@ -65,8 +65,8 @@ export const makeClaim = (
       const ready = round?.ready ?? lanes.ready(name, params, wanted, ageing)
       const count = Math.min(allowed, ready.length)
       const of = { queue: name, isKeyed: round !== undefined, params, records }
-      for (let from = 0; from < count; from += ten) {
-        start(ready.slice(from, Math.min(from + ten, count)), of)
+      for (let from = 0; from < count; from += stride) {
+        start(ready.slice(from, Math.min(from + stride, count)), of)
         yield
       }
       expectedClaim.made(name, count < limit)

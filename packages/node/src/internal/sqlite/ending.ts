@@ -8,9 +8,7 @@ import type { End, JoinRows } from "./joinRows.ts"
 import type { EndedAttempt, Ledger } from "./ledger.ts"
 import type { Limits } from "./limits.ts"
 import type { Line } from "./line.ts"
-import type { OwnClaim } from "./ownClaims.ts"
 import { State } from "./schema.ts"
-import { parameters, ten } from "./tens.ts"
 import type { Touched } from "./touched.ts"
 import type { Turns } from "./turns.ts"
 import type { Keys } from "./unique.ts"
@@ -18,14 +16,6 @@ import type { Keys } from "./unique.ts"
 /** Each is told of the attempt that ended with it, if there was one: a success is told by the record. */
 export interface Ending {
   readonly succeed: (record: Held, result: string | undefined, now: number) => void
-  /** The same of a claim of this connection; `false`: its lease is lost, and nothing was changed. */
-  readonly succeedAtOnce: (claim: OwnClaim, result: string | undefined, now: number) => boolean
-  /** The same of each of ten that are alike, with their results. */
-  readonly succeedTen: (
-    claims: ReadonlyArray<OwnClaim>,
-    results: ReadonlyArray<string | undefined>,
-    now: number,
-  ) => ReadonlyArray<boolean>
   readonly cancel: (record: Held, now: number, attempt: EndedAttempt | undefined) => void
   readonly bury: (
     record: Held,
@@ -66,25 +56,7 @@ export const makeEnding = (
 ): Ending => {
   const finish = db.prepare(
     `UPDATE outlive_records SET state = ?, attempt = ?, ended_at = ?, prune_at = ?, reason = ?, result = ?, failure = ?,
-       lease_until = NULL WHERE seq = ?`,
-  )
-  const succeed = db.prepare(
-    `UPDATE outlive_records SET state = ${State.succeeded}, ended_at = ?, prune_at = ?, result = ?, lease_until = NULL
-     WHERE seq = ? AND state = ${State.running} AND token = ?`,
-  )
-  const succeedingTen = (result: string) =>
-    db.prepare(
-      `UPDATE outlive_records SET state = ${State.succeeded}, ended_at = ?, prune_at = ?, result = ${result},
-         lease_until = NULL
-       WHERE seq IN ${parameters(ten)} AND state = ${State.running} AND token = ?`,
-    )
-  const succeedAlike = succeedingTen("?")
-  const succeedEach = succeedingTen(`CASE seq ${"WHEN ? THEN ? ".repeat(ten)}END`)
-  const isSucceeded = db.prepare(
-    `SELECT 1 FROM outlive_records WHERE seq = ? AND state = ${State.succeeded} AND token = ?`,
-  )
-  const succeedAndForget = db.prepare(
-    `DELETE FROM outlive_records WHERE seq = ? AND state = ${State.running} AND token = ?`,
+       lease_until = NULL, room = NULL WHERE seq = ?`,
   )
   const forget = db.prepare("DELETE FROM outlive_records WHERE seq = ?")
   const entomb = db.prepare(
@@ -145,30 +117,6 @@ export const makeEnding = (
 
   const ending: Ending = {
     succeed: (record, result, now) => end(record, "succeeded", { result, failure: record.failure }, now),
-    succeedAtOnce: ({ id, keep, queue, seq, token }, result, now) => {
-      const pruneAt = Number.isFinite(keep) ? now + keep : null
-      const { changes } =
-        keep === 0 ? succeedAndForget.run(seq, token) : succeed.run(now, pruneAt, result ?? null, seq, token)
-      if (changes === 0) return false
-      if (limits.hasSlots(queue)) touched.waiting(queue)
-      touched.end(id)
-      return true
-    },
-    succeedTen: (claims, results, now) => {
-      const { keep, queue, token } = claims[0]!
-      if (keep === 0) return claims.map((claim, index) => ending.succeedAtOnce(claim, results[index], now))
-      const pruneAt = Number.isFinite(keep) ? now + keep : null
-      const seqs = claims.map(({ seq }) => seq)
-      const [first] = results
-      const { changes } = results.every((result) => result === first)
-        ? succeedAlike.run(now, pruneAt, first ?? null, ...seqs, token)
-        : succeedEach.run(now, pruneAt, ...seqs.flatMap((seq, index) => [seq, results[index] ?? null]), ...seqs, token)
-      // That a record has succeeded with the token of a claim is the doing of who has that.
-      const outcomes = seqs.map((seq) => changes === ten || isSucceeded.get(seq, token) !== undefined)
-      if (changes > 0 && limits.hasSlots(queue)) touched.waiting(queue)
-      for (const [index, { id }] of claims.entries()) if (outcomes[index]) touched.end(id)
-      return outcomes
-    },
     cancel: (record, now, attempt) => end(record, "cancelled", { failure: record.failure }, now, attempt),
     bury: (record, how, now, attempt) => end(record, "dead", how, now, attempt),
     waitAgain: (record, { attempt, eta, failure }, now, ended) => {

@@ -5,15 +5,15 @@
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimParams } from "@outlive/deferred/TaskQueue"
 import { limitTo } from "./limitTo.ts"
-import { asRows, claimColumns, etaOfClaim, type Row, seqOfClaim } from "./row.ts"
+import { asRows, etaOfFresh, freshColumns, type Row, type Run, seqOfFresh } from "./row.ts"
 
 /** A record that could be claimed, by what decides the order. */
 export interface Candidate {
   readonly seq: number
   readonly priority: number
   readonly eta: number
-  /** All of `claimColumns`, where they were read along. */
-  readonly row?: Row
+  /** Of `freshColumns`, where they were read along. */
+  readonly fresh?: { readonly row: Row; readonly run: Run }
 }
 
 /** Higher priority first, then eta, then insertion. */
@@ -42,12 +42,6 @@ export interface Lanes {
   readonly firstAt: (queue: string, params: ClaimParams) => number | undefined
 }
 
-/** One lane, at one of its priorities. */
-interface Run {
-  readonly version: number
-  readonly priority: number
-}
-
 export const makeLanes = (db: DatabaseSync): Lanes => {
   const where =
     "FROM outlive_records INDEXED BY outlive_waiting WHERE state = 0 AND turn = 0 AND queue = ? AND task = ? AND target IS ?"
@@ -66,25 +60,25 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
        ORDER BY eta, seq ${limitTo()}`,
     )
   const head = heading("seq, priority, eta")
-  const wholeHead = heading(claimColumns)
-  wholeHead.setReturnArrays(true)
+  const freshHead = heading(freshColumns)
+  freshHead.setReturnArrays(true)
   const firstEta = db.prepare(`SELECT eta ${where} AND version = ? AND priority = ? ORDER BY eta LIMIT 1`)
 
   /** Walks the runs of all lanes that the claim allows, each lane from its highest priority down while told to. */
   const walk = (
     queue: string,
     params: ClaimParams,
-    visit: (task: string, target: string | null, run: Run) => "down" | "next lane",
+    visit: (task: string, target: string | null, run: Omit<Run, "task">) => "down" | "next lane",
   ) => {
     for (const task of params.tasks) {
       for (const target of [null, ...new Set(params.targets)]) {
         let below = Number.NEGATIVE_INFINITY
         while (true) {
-          let run = nextLane.get(queue, task.name, target, below, task.maxVersion) as Run | undefined
+          let run = nextLane.get(queue, task.name, target, below, task.maxVersion) as Omit<Run, "task"> | undefined
           if (run === undefined) break
           below = run.version
           while (run !== undefined && visit(task.name, target, run) === "down") {
-            run = lowerRun.get(queue, task.name, target, run.version, run.priority) as Run | undefined
+            run = lowerRun.get(queue, task.name, target, run.version, run.priority) as Omit<Run, "task"> | undefined
           }
         }
       }
@@ -103,13 +97,14 @@ export const makeLanes = (db: DatabaseSync): Lanes => {
         lanes.push(lane)
         last = key
       }
-      const run = [queue, task, target, version, priority, params.now, params.now, limit - lane.length] as const
+      const among = [queue, task, target, version, priority, params.now, params.now, limit - lane.length] as const
       // Mostly there is one run, and all of it is claimed: read whole, it need not be read again.
       if (lanes.length === 1 && lane.length === 0 && limit <= mostWhole) {
-        for (const row of asRows(wholeHead.all(...run))) {
-          lane.push({ seq: seqOfClaim(row), priority, eta: etaOfClaim(row), row })
+        const run: Run = { task, version, priority }
+        for (const row of asRows(freshHead.all(...among))) {
+          lane.push({ seq: seqOfFresh(row), priority, eta: etaOfFresh(row), fresh: { row, run } })
         }
-      } else for (const row of head.all(...run) as unknown as ReadonlyArray<Candidate>) lane.push(row)
+      } else for (const row of head.all(...among) as unknown as ReadonlyArray<Candidate>) lane.push(row)
       return lane.length < limit ? "down" : "next lane"
     })
     if (lanes.length === 1) return lanes[0]!

@@ -95,6 +95,8 @@ const prepare = (db: DatabaseSync, file: string, synchronous: "full" | "normal",
     )
   }
   db.exec(`PRAGMA synchronous = ${synchronous}`)
+  // What undoes a statement alone would be written to a file from 64 kB on.
+  db.exec("PRAGMA temp_store = memory")
   // Of all who wait here, the first to get the lock creates the tables, and the others find them.
   db.exec("BEGIN IMMEDIATE")
   try {

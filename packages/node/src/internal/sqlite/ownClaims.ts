@@ -15,10 +15,11 @@ export interface OwnClaim {
 
 export interface OwnClaims {
   readonly add: (seq: number, record: ClaimedRecord) => void
-  /** The claim of a lease, once: what comes of it is looked up in the file if it is asked for again. */
-  readonly take: (lease: Lease) => OwnClaim | undefined
-  /** Those of all these leases, if they are of one queue and keep what ended for the same time; else it takes none. */
-  readonly takeAlike: (leases: ReadonlyArray<Lease>) => ReadonlyArray<OwnClaim> | undefined
+  /**
+   * The claims of leases between two indexes, up to the first that is not of the same queue, with the same token and as long a
+   * `keep`, or not known. Each once: what comes of it is looked up in the file if it is asked for again.
+   */
+  readonly takeAlike: (leases: ReadonlyArray<Lease>, from: number, to: number) => ReadonlyArray<OwnClaim>
 }
 
 /** Those whose lease was lost are never settled: when there are so many, all are forgotten. */
@@ -34,21 +35,14 @@ export const makeOwnClaims = (): OwnClaims => {
       if (claims.size >= most) claims.clear()
       claims.set(id, { id, seq, token, queue, keep })
     },
-    take: ({ id, token }) => {
-      const claim = claims.get(id)
-      if (claim?.token !== token) return undefined
-      claims.delete(id)
-      return claim
-    },
-    takeAlike: (leases) => {
+    takeAlike: (leases, from, to) => {
       const taken: Array<OwnClaim> = []
-      for (const { id, token } of leases) {
+      for (let index = from; index < to; index++) {
+        const { id, token } = leases[index]!
         const claim = claims.get(id)
-        const { keep, queue } = taken[0] ?? claim ?? {}
-        if (claim?.token !== token || claim.keep !== keep || claim.queue !== queue) {
-          for (const each of taken) claims.set(each.id, each)
-          return undefined
-        }
+        if (claim?.token !== token) break
+        const first = taken[0] ?? claim
+        if (claim.queue !== first.queue || claim.keep !== first.keep || token !== first.token) break
         claims.delete(id)
         taken.push(claim)
       }

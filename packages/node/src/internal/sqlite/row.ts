@@ -3,7 +3,7 @@
  */
 import type { SQLInputValue, SQLOutputValue } from "node:sqlite"
 import type { TaskId } from "@outlive/deferred/TaskId"
-import type { ClaimedRecord } from "@outlive/deferred/TaskQueue"
+import type { ClaimedRecord, ClaimParams } from "@outlive/deferred/TaskQueue"
 import type { DeadReason, JoinTally, NewRecord, TaskRecord, TaskState } from "@outlive/deferred/TaskRecord"
 import { maskOf } from "./unique.ts"
 
@@ -78,69 +78,96 @@ export const toRecord = (row: Row, now: number, tallies: Tallies): TaskRecord =>
 
 export const toClaimed = (row: Row, tallies: Tallies): ClaimedRecord => read(row, "running", tallies) as ClaimedRecord
 
+/** What most records have nothing of: each value that is read costs, also one that is not there. */
+const rare = (
+  first: string,
+): string => `coalesce(${first}, target, expires_at, lease, timeout, cancel_requested, name, retry, headers,
+  unique_key, payload_ref, member_of, is_join)`
+
+/**
+ * What a claim reads of the first records of a lane on its way along the index: of those that were never started and have
+ * nothing rare about them all that it does not know from the lane, of others that they are not of those.
+ */
+export const freshColumns = `seq, eta, CASE WHEN token = 0 AND ${rare("failure")} IS NULL THEN id END, max_crashes, keep, enqueued_at,
+  payload`
+
+/** What the records of a lane with one priority have in common. */
+export interface Run {
+  readonly task: string
+  readonly version: number
+  readonly priority: number
+}
+
+export const seqOfFresh = (row: Row): number => row[0] as number
+export const etaOfFresh = (row: Row): number => row[1] as number
+
+/** The claim of a row of `freshColumns`; `undefined`: the record is not of those. */
+export const toFreshClaim = (
+  row: Row,
+  { priority, task, version }: Run,
+  { lease, now, queue, worker }: { readonly queue: string } & Pick<ClaimParams, "lease" | "now" | "worker">,
+): ClaimedRecord | undefined =>
+  row[2] === null
+    ? undefined
+    : plainClaim(
+        [row[2]!, task, version, priority, row[1]!, 1, 1, 0, row[3]!, row[4]!, row[5]!, now, now + lease, row[6]!],
+        { key: undefined, now, queue, worker },
+      )
+
 /**
  * The columns of a record just claimed that every one has, in the order in which `toPlainClaim` reads them, and whether it
- * has any other: most have not, and each value that is read costs, also one that is not there.
+ * has any other.
  */
 export const claimColumns = `id, task, version, priority, eta, token, attempt, crashes, max_crashes, keep, enqueued_at,
-  first_attempt_at, lease_until, payload, coalesce(target, expires_at, lease, timeout, cancel_requested, name, retry,
-  headers, failure, unique_key, payload_ref, progress, member_of, is_join) IS NULL, seq`
+  first_attempt_at, lease_until, payload, ${rare("failure, progress")} IS NULL, seq`
 
 export const seqOfClaim = (row: Row): number => row[15] as number
-export const etaOfClaim = (row: Row): number => row[4] as number
-
-/** Makes of the row of a record that waits what it is when it has been started. */
-export const started = (row: Row, now: number, lease: number): Row => {
-  const changed = row as Array<unknown>
-  changed[5] = (row[5] as number) + 1
-  changed[6] = (row[6] as number) + 1
-  changed[11] ??= now
-  changed[12] = now + lease
-  return row
-}
 
 /** The claimed record of a row of `claimColumns`, after which there may be its key; `undefined` when it has more than those. */
 export const toPlainClaim = (row: Row, queue: string, worker: string, now: number): ClaimedRecord | undefined =>
-  row[14] === 0
-    ? undefined
-    : {
-        state: "running",
-        token: row[5] as number,
-        id: row[0] as TaskId,
-        task: row[1] as string,
-        version: row[2] as number,
-        queue,
-        payload: row[13] as string,
-        payloadRef: undefined,
-        headers: noHeaders,
-        priority: row[3] as number,
-        eta: row[4] as number,
-        name: undefined,
-        uniqueKey: undefined,
-        key: (row[16] ?? undefined) as string | undefined,
-        memberOf: undefined,
-        join: undefined,
-        target: undefined,
-        expiresAt: undefined,
-        retry: undefined,
-        timeout: undefined,
-        lease: undefined,
-        maxCrashes: row[8] as number,
-        keep: row[9] as number,
-        enqueuedAt: row[10] as number,
-        attempt: row[6] as number,
-        crashes: row[7] as number,
-        firstAttemptAt: row[11] as number,
-        startedAt: now,
-        worker,
-        leaseUntil: row[12] as number,
-        cancelRequested: undefined,
-        endedAt: undefined,
-        reason: undefined,
-        result: undefined,
-        failure: undefined,
-        progress: undefined,
-      }
+  row[14] === 0 ? undefined : plainClaim(row, { key: (row[16] ?? undefined) as string | undefined, now, queue, worker })
+
+const plainClaim = (
+  row: Row,
+  of: { readonly key: string | undefined; readonly now: number; readonly queue: string; readonly worker: string },
+): ClaimedRecord => ({
+  state: "running",
+  token: row[5] as number,
+  id: row[0] as TaskId,
+  task: row[1] as string,
+  version: row[2] as number,
+  queue: of.queue,
+  payload: row[13] as string,
+  payloadRef: undefined,
+  headers: noHeaders,
+  priority: row[3] as number,
+  eta: row[4] as number,
+  name: undefined,
+  uniqueKey: undefined,
+  key: of.key,
+  memberOf: undefined,
+  join: undefined,
+  target: undefined,
+  expiresAt: undefined,
+  retry: undefined,
+  timeout: undefined,
+  lease: undefined,
+  maxCrashes: row[8] as number,
+  keep: row[9] as number,
+  enqueuedAt: row[10] as number,
+  attempt: row[6] as number,
+  crashes: row[7] as number,
+  firstAttemptAt: row[11] as number,
+  startedAt: of.now,
+  worker: of.worker,
+  leaseUntil: row[12] as number,
+  cancelRequested: undefined,
+  endedAt: undefined,
+  reason: undefined,
+  result: undefined,
+  failure: undefined,
+  progress: undefined,
+})
 
 /** What `enqueue` writes of every record, in the order of `newValues`; the rest starts empty. */
 export const newColumns = [
@@ -176,10 +203,17 @@ export const addNewValues = (values: Array<SQLInputValue>, record: NewRecord, et
   return values
 }
 
+/**
+ * Room in a row for what it gains: SQLite packs the rows of a page, and one that grows makes it share its rows out to others.
+ * So many bytes give way when the record is started, and what is left of them when it has ended.
+ */
+const room = (bytes: number): string => `'${" ".repeat(bytes)}'`
+export const startedRoom = room(12)
+
 /** A statement that writes new rows: the id, and these columns. */
 export const insertion = (columns: ReadonlyArray<string>, rows = 1): string => {
-  const row = `(?, 0, 0, 0, 0${", ?".repeat(columns.length)})`
-  return `INSERT INTO outlive_records (id, state, token, attempt, crashes, ${columns.join(", ")})
+  const row = `(?, 0, 0, 0, 0, ${room(48)}${", ?".repeat(columns.length)})`
+  return `INSERT INTO outlive_records (id, state, token, attempt, crashes, room, ${columns.join(", ")})
     VALUES ${Array.from({ length: rows }, () => row).join(", ")}`
 }
 

@@ -246,6 +246,8 @@ const migrations: ReadonlyArray<string> = [
     PRIMARY KEY (task, unique_key)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX outlive_paced ON outlive_paces (until);`,
+  // Nothing: `insertion` says what for.
+  "ALTER TABLE outlive_records ADD COLUMN room TEXT",
 ]
 
 /** The version of a file whose migrations have all been applied. */

@@ -15,7 +15,8 @@ import type { Limits } from "./limits.ts"
 import type { OwnClaims } from "./ownClaims.ts"
 import type { Progress } from "./progress.ts"
 import { asRow } from "./row.ts"
-import { ten } from "./tens.ts"
+import type { Succeed } from "./successes.ts"
+import { stride } from "./tens.ts"
 
 export const makeExtend = (
   db: DatabaseSync,
@@ -41,6 +42,7 @@ export const makeSettle = (
     limits,
     ownClaims,
     progress,
+    succeed,
   }: {
     readonly ending: Ending
     readonly executed: Executed
@@ -49,6 +51,7 @@ export const makeSettle = (
     readonly limits: Limits
     readonly ownClaims: OwnClaims
     readonly progress: Progress
+    readonly succeed: Succeed
   },
 ): ((settlements: ReadonlyArray<Settlement>, now: number) => Steps<ReadonlyArray<SettleOutcome>>) => {
   const hold = db.prepare(`SELECT ${heldColumns} FROM outlive_records WHERE id = ? AND state = 1 AND token = ?`)
@@ -89,34 +92,7 @@ export const makeSettle = (
     }
   }
 
-  /** A first attempt that succeeded, as most do: one statement, which looks for the lease itself. */
-  const succeedAtOnce = (settlement: Settlement, now: number): boolean => {
-    if (settlement._tag !== "Succeed" || settlement.progress !== undefined) return false
-    const claim = ownClaims.take(settlement)
-    if (claim === undefined || !ending.succeedAtOnce(claim, settlement.result, now)) return false
-    executed.add(claim.queue, now)
-    return true
-  }
-
-  /** Ten of these, from an index on; `undefined`: they are not all such successes, of claims that are alike. */
-  const succeedTen = (settlements: ReadonlyArray<Settlement>, from: number, now: number) => {
-    if (from + ten > settlements.length) return undefined
-    const results: Array<string | undefined> = []
-    for (let index = from; index < from + ten; index++) {
-      const each = settlements[index]!
-      if (each._tag !== "Succeed" || each.progress !== undefined) return undefined
-      results.push(each.result)
-    }
-    const claims = ownClaims.takeAlike(settlements.slice(from, from + ten))
-    if (claims === undefined) return undefined
-    return ending.succeedTen(claims, results, now).map((isSettled, index): SettleOutcome => {
-      if (isSettled) executed.add(claims[index]!.queue, now)
-      return isSettled ? "Settled" : "LeaseLost"
-    })
-  }
-
   const settle = (settlement: Settlement, now: number): SettleOutcome => {
-    if (succeedAtOnce(settlement, now)) return "Settled"
     const row = asRow(hold.get(settlement.id, settlement.token))
     if (row === undefined) return "LeaseLost"
     const record = toHeld(row)
@@ -127,14 +103,32 @@ export const makeSettle = (
     return "Settled"
   }
 
+  /** The successes from an index on that can be settled together, at most a stride of them. */
+  const succeedSome = (settlements: ReadonlyArray<Settlement>, from: number, now: number) => {
+    const results: Array<string | undefined> = []
+    for (let index = from; index < Math.min(from + stride, settlements.length); index++) {
+      const each = settlements[index]!
+      if (each._tag !== "Succeed" || each.progress !== undefined) break
+      results.push(each.result)
+    }
+    const claims = ownClaims.takeAlike(settlements, from, from + results.length)
+    if (claims.length === 0) return []
+    return succeed(claims, results.slice(0, claims.length), now).map((isSettled, index): SettleOutcome => {
+      // The record may be another of the same id, of which only the file knows.
+      if (!isSettled) return settle(settlements[from + index]!, now)
+      executed.add(claims[index]!.queue, now)
+      return "Settled"
+    })
+  }
+
   return function* (settlements, now) {
     const outcomes: Array<SettleOutcome> = []
     while (outcomes.length < settlements.length) {
-      const some = succeedTen(settlements, outcomes.length, now)
-      if (some !== undefined) outcomes.push(...some)
+      const some = succeedSome(settlements, outcomes.length, now)
+      if (some.length > 0) outcomes.push(...some)
       else outcomes.push(settle(settlements[outcomes.length]!, now))
       if (joins.hasNews()) yield* joins.hear(now)
-      if (some !== undefined || isStep(outcomes.length)) yield
+      if (some.length > 0 || isStep(outcomes.length)) yield
     }
     return outcomes
   }

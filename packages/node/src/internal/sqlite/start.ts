@@ -3,6 +3,7 @@
  */
 import type { DatabaseSync } from "node:sqlite"
 import type { ClaimedRecord, ClaimParams } from "@outlive/deferred/TaskQueue"
+import type { Candidate } from "./lanes.ts"
 import type { OwnClaims } from "./ownClaims.ts"
 import {
   asRow,
@@ -11,17 +12,18 @@ import {
   columns,
   type Row,
   seqOfClaim,
-  started,
+  startedRoom,
   type Tallies,
   toClaimed,
+  toFreshClaim,
   toPlainClaim,
 } from "./row.ts"
-import { parameters, ten } from "./tens.ts"
+import { parameters, spanOf, ten } from "./tens.ts"
 import type { Keys } from "./unique.ts"
 
-/** Starts at most ten records of a queue and adds them to the others, in their order. */
+/** Starts records of a queue and adds them to the others, in their order: in one step, so not many. */
 export type Start = (
-  chosen: ReadonlyArray<{ readonly seq: number; readonly row?: Row }>,
+  chosen: ReadonlyArray<Pick<Candidate, "seq" | "fresh">>,
   of: {
     readonly queue: string
     /** Whether they may have keys. */
@@ -38,9 +40,10 @@ export const makeStart = (
   // Written and read apart: RETURNING would build a temporary table.
   const starting = `UPDATE outlive_records SET state = 1, worker = ?1, started_at = ?2,
     first_attempt_at = coalesce(first_attempt_at, ?2), lease_until = ?2 + coalesce(lease, ?3), attempt = attempt + 1,
-    token = token + 1 WHERE seq`
+    token = token + 1, room = ${startedRoom} WHERE seq`
   const startOne = db.prepare(`${starting} = ?`)
   const startTen = db.prepare(`${starting} IN ${parameters(ten)}`)
+  const startSpan = db.prepare(`${starting} BETWEEN ? AND ?`)
   const selecting = (columns: string) => {
     const one = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq = ?`)
     const some = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq IN ${parameters(ten)}`)
@@ -53,33 +56,46 @@ export const makeStart = (
   const whole = db.prepare(`SELECT ${columns} FROM outlive_records WHERE seq = ?`)
   whole.setReturnArrays(true)
 
-  return (chosen, { isKeyed, params: { lease, now, worker }, queue, records }) => {
-    const read = isKeyed ? withKey : plainly
-    const take = (seq: number, row: Row) => {
-      const plain = toPlainClaim(row, queue, worker, now)
+  const change = (seqs: ReadonlyArray<number>, { lease, now, worker }: ClaimParams) => {
+    const span = spanOf(seqs)
+    if (span !== undefined) {
+      startSpan.run(worker, now, lease, ...span)
+      return
+    }
+    for (let from = 0; from < seqs.length; from += ten) {
+      const some = seqs.slice(from, from + ten)
+      if (some.length === ten) startTen.run(worker, now, lease, ...some)
+      else for (const seq of some) startOne.run(worker, now, lease, seq)
+    }
+  }
+  /** The rows of `claimColumns` of started records, by seq. */
+  const read = (seqs: ReadonlyArray<number>, isKeyed: boolean): ReadonlyMap<number, Row> => {
+    const reading = isKeyed ? withKey : plainly
+    const rows = new Map<number, Row>()
+    for (let from = 0; from < seqs.length; from += ten) {
+      const some = seqs.slice(from, from + ten)
+      if (some.length === ten) for (const row of asRows(reading.ten.all(...some))) rows.set(seqOfClaim(row), row)
+      else for (const seq of some) rows.set(seq, asRow(reading.one.get(seq))!)
+    }
+    return rows
+  }
+
+  return (chosen, { isKeyed, params, queue, records }) => {
+    const { now, worker } = params
+    change(
+      chosen.map(({ seq }) => seq),
+      params,
+    )
+    const unread = chosen.flatMap(({ fresh, seq }) => (fresh === undefined ? [seq] : []))
+    const rows = read(unread, isKeyed)
+    const of = { ...params, queue }
+    for (const { fresh, seq } of chosen) {
+      const plain =
+        fresh === undefined ? toPlainClaim(rows.get(seq)!, queue, worker, now) : toFreshClaim(fresh.row, fresh.run, of)
       const record = plain ?? toClaimed(asRow(whole.get(seq))!, tallies)
       if (record.uniqueKey !== undefined) keys.moved(seq)
       ownClaims.add(seq, record)
       records.push(record)
-    }
-    if (chosen.length < ten) {
-      for (const { row, seq } of chosen) {
-        startOne.run(worker, now, lease, seq)
-        take(seq, row === undefined ? asRow(read.one.get(seq))! : started(row, now, lease))
-      }
-      return
-    }
-    const seqs = chosen.map(({ seq }) => seq)
-    startTen.run(worker, now, lease, ...seqs)
-    if (chosen.every(({ row }) => row !== undefined)) {
-      for (const { row, seq } of chosen) take(seq, started(row!, now, lease))
-      return
-    }
-    const rows = asRows(read.ten.all(...seqs))
-    for (const [index, seq] of seqs.entries()) {
-      // They come in the order of seq, which mostly is that of the claim.
-      const row = seqOfClaim(rows[index]!) === seq ? rows[index]! : rows.find((row) => seqOfClaim(row) === seq)!
-      take(seq, row)
     }
   }
 }
