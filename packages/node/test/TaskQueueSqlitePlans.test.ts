@@ -32,6 +32,7 @@ import { migrate } from "../src/internal/sqlite/schema.ts"
 import { makeExtend, makeSettle } from "../src/internal/sqlite/settle.ts"
 import { makeStart } from "../src/internal/sqlite/start.ts"
 import { makeKeyStatistics, makeStatistics } from "../src/internal/sqlite/statistics.ts"
+import { makeSuccesses } from "../src/internal/sqlite/successes.ts"
 import { makeTakeBack } from "../src/internal/sqlite/takeBack.ts"
 import { Touched } from "../src/internal/sqlite/touched.ts"
 import { makeTurns } from "../src/internal/sqlite/turns.ts"
@@ -88,6 +89,7 @@ const makeParts = (db: DatabaseSync) => {
     rounds: makeRounds(db, { keyRows, lanes, limits, line, turns }),
     takeBack: makeTakeBack(db, ending, joins),
     start: makeStart(db, { keys, ownClaims, tallies: joinRows.tally }),
+    succeed: makeSuccesses(db, { limits, touched }),
     tallies: joinRows.tally,
   }
 }

@@ -12,6 +12,7 @@ import type { TaskId } from "@outlive/deferred/TaskId"
 import { TaskQueue } from "@outlive/deferred/TaskQueue"
 import type { TaskRecord } from "@outlive/deferred/TaskRecord"
 import { Effect, Fiber } from "effect"
+import { randomBy } from "../random.ts"
 import { type Place, queueAt, type Role } from "./program.ts"
 import { type Entry, keyOf, kindOf, maxConcurrent, now, openLedger } from "./tasks.ts"
 
@@ -24,17 +25,6 @@ export interface Storm {
   readonly workers: number
   /** What else happens, beside the kills: so often, with numbers between 0 and 1 by the seed. */
   readonly disturb?: { readonly times: number; readonly once: (random: () => number) => Effect.Effect<void> }
-}
-
-/** Mulberry32. */
-const randomBy = (seed: number) => {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
 }
 
 const program = fileURLToPath(new URL("./program.ts", import.meta.url))

@@ -1,9 +1,11 @@
-/** Records that are written ten at a time come out as if each were written alone. */
+/** Records that are written many at a time come out as if each were written alone. */
 import { assert, describe, it } from "@effect/vitest"
 import type { TaskId } from "@outlive/deferred/TaskId"
 import type * as TaskQueue from "@outlive/deferred/TaskQueue"
+import * as TaskQueueMemory from "@outlive/deferred/TaskQueueMemory"
 import * as TaskQueueSqlite from "@outlive/node/TaskQueueSqlite"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
+import { randomBy } from "./random.ts"
 import { idOf, newFile, record, records } from "./records.ts"
 
 const now = 1000
@@ -16,6 +18,7 @@ const claimAt = (driver: TaskQueue.Driver, limit: number, now: number) =>
     worker: "worker",
     now,
   })
+const all = <A, E>(calls: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(calls, { concurrency: "unbounded" })
 const numbers = (count: number) => Array.from({ length: count }, (_, number) => number)
 const succeed = (number: number, result: string | undefined): TaskQueue.Settlement => ({
   id: idOf(number),
@@ -30,7 +33,6 @@ const read = (driver: TaskQueue.Driver, count: number) =>
   )
 
 describe("many deferrals of one turn", () => {
-  const all = <A, E>(calls: ReadonlyArray<Effect.Effect<A, E>>) => Effect.all(calls, { concurrency: "unbounded" })
   const outcome = ([first]: ReadonlyArray<TaskQueue.EnqueueOutcome>): string | undefined => first?._tag
   /** All that there are, in the order of insertion. */
   const stored = (driver: TaskQueue.Driver) =>
@@ -39,7 +41,7 @@ describe("many deferrals of one turn", () => {
   it.effect("are stored in their order, those with something rare among them", () =>
     Effect.gen(function* () {
       const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
-      const given = numbers(57).map((number) =>
+      const given = numbers(157).map((number) =>
         number % 13 === 5
           ? record(number, { name: `name ${number}` })
           : number % 17 === 3
@@ -55,22 +57,22 @@ describe("many deferrals of one turn", () => {
     }),
   )
 
-  it.effect("say which was there before, by an earlier call, the same turn, or the same ten", () =>
+  it.effect("say which was there before, by an earlier call, the same turn, or the same statement", () =>
     Effect.gen(function* () {
       const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
       yield* driver.enqueue({ records: [record(4), record(33)], now })
-      const given = [...numbers(30), 29, 0, ...numbers(10).map((number) => 30 + number), 7]
+      const given = [...numbers(80), 79, 0, ...numbers(20).map((number) => 80 + number), 7]
       const outcomes = yield* all(given.map((number) => driver.enqueue({ records: [record(number)], now })))
       const isNew = (number: number, index: number) => number !== 4 && number !== 33 && given.indexOf(number) === index
       assert.deepStrictEqual(
         outcomes.map(outcome),
         given.map((number, index) => (isNew(number, index) ? "Inserted" : "Existing")),
       )
-      assert.strictEqual((yield* stored(driver)).length, 40)
-      const many = yield* driver.enqueue({ records: numbers(45).map((number) => record(number)), now })
+      assert.strictEqual((yield* stored(driver)).length, 100)
+      const many = yield* driver.enqueue({ records: numbers(115).map((number) => record(number)), now })
       assert.deepStrictEqual(
         many.map(({ _tag }) => _tag),
-        numbers(45).map((number) => (number < 40 ? "Existing" : "Inserted")),
+        numbers(115).map((number) => (number < 100 ? "Existing" : "Inserted")),
       )
     }),
   )
@@ -95,20 +97,21 @@ describe("many deferrals of one turn", () => {
     }),
   )
 
-  it.effect("are stored once each when one of them is bad", () =>
+  it.effect("are stored once each when some of them are bad", () =>
     Effect.gen(function* () {
       const driver = yield* TaskQueueSqlite.make({ filename: yield* newFile })
       // SQLite has no NaN, and refuses the NULL that comes of it.
-      const given = numbers(35).map((number) => record(number, number === 14 ? { priority: Number.NaN } : {}))
+      const isBad = (number: number) => number === 14 || number === 60
+      const given = numbers(85).map((number) => record(number, isBad(number) ? { priority: Number.NaN } : {}))
       const exits = yield* all(given.map((each) => Effect.exit(driver.enqueue({ records: [each], now }))))
       assert.deepStrictEqual(
         exits.map(({ _tag }) => _tag),
-        numbers(35).map((number) => (number === 14 ? "Failure" : "Success")),
+        numbers(85).map((number) => (isBad(number) ? "Failure" : "Success")),
       )
       assert.deepStrictEqual(
         [...(yield* stored(driver))].sort(),
-        numbers(35)
-          .filter((number) => number !== 14)
+        numbers(85)
+          .filter((number) => !isBad(number))
           .map(idOf),
       )
     }),
@@ -227,5 +230,53 @@ describe("many successes of one call", () => {
       yield* driver.prune({ now: now + 2000, deadBefore: 0, limit: 100 })
       assert.strictEqual(yield* left, 0)
     }),
+  )
+})
+
+describe("many of everything", () => {
+  it.effect.prop(
+    "is as in memory: deferred, claimed and settled in whatever order, with whatever among it",
+    { count: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 170 })), seed: Schema.Int },
+    ({ count, seed }) =>
+      Effect.gen(function* () {
+        const drivers = [yield* TaskQueueMemory.make, yield* TaskQueueSqlite.make({ filename: yield* newFile })]
+        const chance = randomBy(seed)
+        const isOnce = (times: number) => Math.floor(chance() * times) === 0
+        /** The same call of both, which answer the same. */
+        const both = Effect.fnUntraced(function* <A, E>(call: (driver: TaskQueue.Driver) => Effect.Effect<A, E>) {
+          const [expected, actual] = yield* Effect.forEach(drivers, call)
+          assert.deepStrictEqual(actual, expected)
+          return expected!
+        })
+        const given = numbers(count).map((number) =>
+          record(isOnce(40) ? Math.floor(number / 2) : number, {
+            payload: `"${number}"`,
+            keep: isOnce(20) ? 0 : 5000,
+            ...(isOnce(15) ? { headers: { number: String(number) } } : {}),
+            ...(isOnce(30) ? { name: `name ${number % 7}`, onDuplicate: "ignore" } : {}),
+            ...(isOnce(50) ? { priority: 1 } : {}),
+            ...(isOnce(50) ? { lease: 10 } : {}),
+          }),
+        )
+        yield* both((driver) => all(given.map((each) => driver.enqueue({ records: [each], now }))))
+        const ids = [...new Set(given.map(({ id }) => id))]
+        const seen: Array<{ readonly id: TaskId; readonly token: number }> = []
+        for (const at of [now, now + 20, now + 40, now + 2000, now + 4000]) {
+          const limit = Math.floor(chance() * 1.5 * count)
+          seen.push(...(yield* both((driver) => claimAt(driver, limit, at))).records)
+          const isMixed = isOnce(2)
+          const chosen = seen.filter(() => !isOnce(8)).sort(isMixed ? () => chance() - 0.5 : () => 0)
+          const settlements = chosen.map(
+            ({ id, token }): TaskQueue.Settlement =>
+              isMixed && isOnce(9)
+                ? { id, token, _tag: "Retry", eta: at, failure: "{}" }
+                : isMixed && isOnce(9)
+                  ? { id, token, _tag: "Release" }
+                  : { id, token, _tag: "Succeed", result: isOnce(12) ? undefined : isMixed && isOnce(4) ? "1" : "0" },
+          )
+          yield* both((driver) => driver.settle({ settlements, now: at }))
+          yield* both((driver) => driver.get({ ids, now: at }))
+        }
+      }),
   )
 })
