@@ -217,6 +217,28 @@ describe("many successes of one call", () => {
     }),
   )
 
+  it.effect("lose those that somebody else settled with their leases, one alone as well", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const driver = yield* TaskQueueSqlite.make({ filename })
+      const other = yield* TaskQueueSqlite.make({ filename })
+      yield* driver.enqueue({ records: records(71), now })
+      yield* claimAt(driver, 71, now)
+      const taken = [7, 33, 62, 70]
+      yield* other.settle({ settlements: taken.map((number) => succeed(number, "theirs")), now })
+      const settlements = numbers(71).map((number) => succeed(number, "ours"))
+      assert.deepStrictEqual(yield* driver.settle({ settlements: settlements.slice(70), now }), ["LeaseLost"])
+      assert.deepStrictEqual<ReadonlyArray<string>>(
+        yield* driver.settle({ settlements: settlements.slice(0, 70), now }),
+        numbers(70).map((number) => (taken.includes(number) ? "LeaseLost" : "Settled")),
+      )
+      assert.deepStrictEqual(
+        yield* read(driver, 71),
+        numbers(71).map((number) => `succeeded ${taken.includes(number) ? "theirs" : "ours"}`),
+      )
+    }),
+  )
+
   it.effect("are kept each for its time", () =>
     Effect.gen(function* () {
       const keepOf = (number: number) => (number < 10 ? 0 : number < 15 ? 1000 : 2000)
@@ -239,14 +261,18 @@ describe("many of everything", () => {
     { count: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 170 })), seed: Schema.Int },
     ({ count, seed }) =>
       Effect.gen(function* () {
-        const drivers = [yield* TaskQueueMemory.make, yield* TaskQueueSqlite.make({ filename: yield* newFile })]
+        const memory = yield* TaskQueueMemory.make
+        const filename = yield* newFile
+        const first = yield* TaskQueueSqlite.make({ filename })
+        // Who has a lease may settle it by another connection, of which the one that claimed it does not hear.
+        const second = yield* TaskQueueSqlite.make({ filename })
         const chance = randomBy(seed)
         const isOnce = (times: number) => Math.floor(chance() * times) === 0
         /** The same call of both, which answer the same. */
         const both = Effect.fnUntraced(function* <A, E>(call: (driver: TaskQueue.Driver) => Effect.Effect<A, E>) {
-          const [expected, actual] = yield* Effect.forEach(drivers, call)
-          assert.deepStrictEqual(actual, expected)
-          return expected!
+          const expected = yield* call(memory)
+          assert.deepStrictEqual(yield* call(isOnce(5) ? second : first), expected)
+          return expected
         })
         const given = numbers(count).map((number) =>
           record(isOnce(40) ? Math.floor(number / 2) : number, {
@@ -274,6 +300,8 @@ describe("many of everything", () => {
                   ? { id, token, _tag: "Release" }
                   : { id, token, _tag: "Succeed", result: isOnce(12) ? undefined : isMixed && isOnce(4) ? "1" : "0" },
           )
+          const few = settlements.filter(() => isOnce(15))
+          yield* both((driver) => driver.settle({ settlements: few, now: at }))
           yield* both((driver) => driver.settle({ settlements, now: at }))
           yield* both((driver) => driver.get({ ids, now: at }))
         }

@@ -246,7 +246,7 @@ const migrations: ReadonlyArray<string> = [
     PRIMARY KEY (task, unique_key)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX outlive_paced ON outlive_paces (until);`,
-  // Nothing: `insertion` says what for.
+  // It means nothing, and keeps pages from being split: see `insertion`.
   "ALTER TABLE outlive_records ADD COLUMN room TEXT",
 ]
 

@@ -32,12 +32,13 @@ export const makeSuccesses = (
   const span = succeeding("?", "BETWEEN ? AND ?")
   const tenAlike = succeeding("?", `IN ${parameters(ten)}`)
   const tenEach = succeeding(`CASE seq ${"WHEN ? THEN ? ".repeat(ten)}END`, `IN ${parameters(ten)}`)
-  const isSucceeded = db.prepare(
-    `SELECT 1 FROM outlive_records WHERE seq = ? AND state = ${State.succeeded} AND token = ?`,
-  )
   const forget = db.prepare(`DELETE FROM outlive_records WHERE seq = ? AND state = ${State.running} AND token = ?`)
 
-  /** How many were changed. */
+  const save = db.prepare("SAVEPOINT outlive_successes")
+  const undo = db.prepare("ROLLBACK TO outlive_successes")
+  const release = db.prepare("RELEASE outlive_successes")
+
+  /** How many were changed, by as few statements as can be. */
   const change = (claims: ReadonlyArray<OwnClaim>, results: ReadonlyArray<string | undefined>, now: number): number => {
     const { keep, token } = claims[0]!
     const pruneAt = Number.isFinite(keep) ? now + keep : null
@@ -64,15 +65,23 @@ export const makeSuccesses = (
     return changed
   }
 
+  /** All of them or none: which of several a statement did not change it does not say. */
+  const changeAll = (claims: ReadonlyArray<OwnClaim>, results: ReadonlyArray<string | undefined>, now: number) => {
+    save.run()
+    const isDone = change(claims, results, now) === claims.length
+    if (!isDone) undo.run()
+    release.run()
+    return isDone
+  }
+
   return (claims, results, now) => {
-    const { keep, queue, token } = claims[0]!
-    let outcomes: ReadonlyArray<boolean>
-    if (keep === 0) outcomes = claims.map(({ seq }) => forget.run(seq, token).changes === 1)
-    else {
-      const changed = change(claims, results, now)
-      // That a record has succeeded with the token of a claim is the doing of who has that.
-      outcomes = claims.map(({ seq }) => changed === claims.length || isSucceeded.get(seq, token) !== undefined)
-    }
+    const { keep, queue } = claims[0]!
+    const isDone = keep > 0 && claims.length > 1 && changeAll(claims, results, now)
+    const outcomes = claims.map((claim, index) => {
+      if (isDone) return true
+      if (keep === 0) return forget.run(claim.seq, claim.token).changes === 1
+      return change([claim], [results[index]], now) === 1
+    })
     for (const [index, { id }] of claims.entries()) if (outcomes[index]) touched.end(id)
     if (outcomes.includes(true) && limits.hasSlots(queue)) touched.waiting(queue)
     return outcomes
