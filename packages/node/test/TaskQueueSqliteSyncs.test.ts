@@ -5,8 +5,9 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Instance from "@outlive/core/Instance"
 import * as Task from "@outlive/deferred/Task"
+import * as TaskQueue from "@outlive/deferred/TaskQueue"
 import * as Worker from "@outlive/deferred/Worker"
-import { Deferred, Effect, Layer, Schema } from "effect"
+import { Deferred, Effect, Latch, Layer, Schema } from "effect"
 import { vi } from "vitest"
 import * as TaskQueueSqlite from "../src/TaskQueueSqlite.ts"
 
@@ -40,14 +41,22 @@ describe("the syncs of a process with an idle worker", () => {
       const handler = Held.toLayer(({ n }) =>
         Effect.andThen(Deferred.succeed(begun[n]!, undefined), Deferred.await(end[n]!)),
       )
+      // No claim is under way.
+      const idle = yield* Latch.make(true)
+      const driver = yield* TaskQueueSqlite.make({ filename: join(yield* folder, "tasks.db") })
+      const watched: TaskQueue.Driver = {
+        ...driver,
+        claim: (params) => Effect.andThen(idle.close, Effect.ensuring(driver.claim(params), idle.open)),
+      }
       const work = Worker.layer({ tasks: [Held] }).pipe(
         Layer.provide(handler),
-        Layer.provideMerge(TaskQueueSqlite.layer({ filename: join(yield* folder, "tasks.db") })),
+        Layer.provideMerge(TaskQueue.layer(Effect.succeed(watched))),
         Layer.provide(Instance.layerBackend()),
       )
       yield* Effect.gen(function* () {
         const counts: Array<ReadonlyArray<number>> = []
         for (const n of [0, 1, 2]) {
+          yield* idle.await
           const before = seen.syncs
           const ref = yield* Held.defer({ n })
           yield* Deferred.await(begun[n]!)
@@ -56,7 +65,7 @@ describe("the syncs of a process with an idle worker", () => {
           yield* ref.await
           counts.push([between - before, seen.syncs - between])
         }
-        // The first may find the worker not yet idle.
+        // The first may find the worker before its first claim.
         assert.deepStrictEqual(counts.slice(1), [
           [1, 1],
           [1, 1],
