@@ -10,7 +10,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
 import type { ClaimedRecord, ClaimParams, TaskQueue } from "../../TaskQueue.ts"
+import { makeAlarm } from "./alarm.ts"
 import type { Answers } from "./untilAnswered.ts"
 
 /** A queue as one worker serves it. */
@@ -52,13 +54,16 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
   readonly pollSoonest: number
   /** Takes what was claimed: fills slots from the buffers. */
   readonly dispatch: (lane: Lane) => void
-}): Effect.fn.Return<Claims> {
+}): Effect.fn.Return<Claims, never, Scope.Scope> {
   const lanes = [...options.lanes.values()]
   const woken = yield* Latch.make(true)
   const stopped = yield* Latch.make(false)
+  const poll = yield* makeAlarm(Effect.sync(() => woken.openUnsafe()))
   /** The most to claim ahead in one call. */
   const most = Math.ceil(options.prefetch / 2)
   let stopping = false
+  /** It was a hint that woke. */
+  let hasHint = false
   let pause = options.pollSoonest
 
   /** How many records to ask for in a lane: its free slots, and what fast handlers would finish during the call. */
@@ -147,9 +152,13 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
         if (limit > 0) queues.push({ name: lane.queue, limit })
       }
       if (queues.length > 0) yield* claim(queues)
-      // Whole milliseconds: a clock that stands at a fraction of one would be a hair before `next` for ever.
-      else if (next < Number.POSITIVE_INFINITY) yield* Effect.timeoutOption(woken.await, Math.ceil(next - now))
-      else yield* woken.await
+      else {
+        if (next < Number.POSITIVE_INFINITY) yield* poll.by(next)
+        hasHint = false
+        yield* woken.await
+        // What was hinted at came all at once, and somebody may be waiting for it.
+        if (hasHint) continue
+      }
       // An open latch resumes who waits at once, on the stack of who opened it: the rest of that turn comes first.
       yield* Effect.yieldNow
     }
@@ -171,6 +180,7 @@ export const makeClaims = Effect.fnUntraced(function* (options: {
           if (lane !== undefined) hint(lane)
         }
       }
+      hasHint ||= queues !== undefined
       woken.openUnsafe()
     },
   }

@@ -58,7 +58,7 @@ export const makeCrew = Effect.fnUntraced(function* (
       )
     }
   }
-  const answers = makeAnswers()
+  const answers = yield* makeAnswers()
   const clock = yield* Effect.clockWith(Effect.succeed)
   const settlements = yield* makeSettlements(queue, { withinMillis: lease, answers })
   const progressed = yield* makeProgress(queue)
@@ -173,15 +173,21 @@ export const makeCrew = Effect.fnUntraced(function* (
   const leases = [...known.values()].map(({ task }) => task.settings.lease ?? lease)
   const shortest = Math.min(lease, ...leases)
   const heartbeats = makeHeartbeats({ queue, answers, lease, held, lost: forget, cancel, shortest })
-  const noticed = Effect.fnUntraced(function* (change: Change) {
-    if (change._tag === "Waiting") claims.wake(change.queues)
-    else if (change._tag === "Elsewhere") claims.wake("all")
+  /** What came together wakes once: one claim asks for all of it. */
+  const noticed = Effect.fnUntraced(function* (changes: ReadonlyArray<Change>) {
+    if (changes.some(({ _tag }) => _tag === "Elsewhere")) claims.wake("all")
+    else {
+      const queues = changes.flatMap((change) => (change._tag === "Waiting" ? change.queues : []))
+      if (queues.length > 0) claims.wake(queues)
+    }
     // A hint may be late, and the record redriven meanwhile: the queue is asked whether it is so.
-    else if (change._tag === "CancelRequested") yield* Effect.forkChild(heartbeats.look(change.ids))
+    for (const change of changes) {
+      if (change._tag === "CancelRequested") yield* Effect.forkChild(heartbeats.look(change.ids))
+    }
   })
   // Subscribed before the first claim, so that no hint falls between the two.
   const changes = yield* queue.changes
-  yield* Effect.forkScoped(Stream.runForEach(changes, noticed))
+  yield* Effect.forkScoped(Stream.runForEachArray(changes, noticed))
   yield* Effect.forkScoped(heartbeats.run)
   yield* Effect.forkScoped(claims.run)
   yield* Effect.forkScoped(maintenance(queue, answers, options))

@@ -3,9 +3,14 @@
  * it works again. A call that is not answered at all (a connection that was cut without a word) counts as failed, and
  * may have been done all the same: what comes late is fenced.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import { TaskQueueError } from "../../TaskQueue.ts"
+import { type Alarm, makeAlarm } from "./alarm.ts"
 
 const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
   Schedule.jittered,
@@ -20,40 +25,37 @@ export interface Answers {
   readonly failingSince: () => number | undefined
 }
 
-export const makeAnswers = (): Answers => {
+export const makeAnswers = Effect.fnUntraced(function* (): Effect.fn.Return<Answers, never, Scope.Scope> {
   /** When each of the calls that are failing began to. */
   const failing = new Set<{ readonly since: number }>()
-  const untilAnswered: Answers["untilAnswered"] = (what, options) => (call) =>
-    Effect.clockWith((clock) => {
-      let failures = 0
-      let failed: { readonly since: number } | undefined
-      const answered = Effect.timeoutOrElse(call, {
-        duration: options.withinMillis,
-        orElse: () =>
-          Effect.fail(
-            new TaskQueueError({
-              operation: what,
-              message: `no answer within ${options.withinMillis} ms`,
-              isRetryable: true,
-            }),
-          ),
-      })
-      return answered.pipe(
-        Effect.tapError((error) => {
-          if (++failures > 1) return Effect.void
-          failed = { since: clock.currentTimeMillisUnsafe() }
+  const within = yield* makeWithin
+
+  const untilAnswered: Answers["untilAnswered"] = (what, { withinMillis }) => {
+    const late = () =>
+      new TaskQueueError({ operation: what, message: `no answer within ${withinMillis} ms`, isRetryable: true })
+    return (call) => {
+      const answered = within(call, withinMillis, late)
+      return Effect.catch(answered, (error) =>
+        Effect.flatMap(Clock.currentTimeMillis, (since) => {
+          const failed = { since }
           failing.add(failed)
-          return Effect.logWarning(`the task queue failed to ${what}, trying again: ${error.message}`)
+          let failures = 0
+          return Effect.suspend(() => (failures++ === 0 ? Effect.fail(error) : answered)).pipe(
+            Effect.retry(backOff),
+            // The schedule has no end, so a typed failure cannot come out.
+            Effect.orDie,
+            Effect.tap(() => Effect.logInfo(`the task queue could ${what} again after ${failures - 1} failures`)),
+            Effect.ensuring(Effect.sync(() => failing.delete(failed))),
+            (again) =>
+              Effect.andThen(
+                Effect.logWarning(`the task queue failed to ${what}, trying again: ${error.message}`),
+                again,
+              ),
+          )
         }),
-        Effect.retry(backOff),
-        // The schedule has no end, so a typed failure cannot come out.
-        Effect.orDie,
-        Effect.tap(() =>
-          failures > 0 ? Effect.logInfo(`the task queue could ${what} again after ${failures} failures`) : Effect.void,
-        ),
-        Effect.ensuring(Effect.sync(() => failed !== undefined && failing.delete(failed))),
       )
-    })
+    }
+  }
   return {
     untilAnswered,
     failingSince: () => {
@@ -62,4 +64,42 @@ export const makeAnswers = (): Answers => {
       return first
     },
   }
-}
+})
+
+/** As `Effect.timeoutOrElse`, with one timer for all calls: nearly all are answered long before. */
+const makeWithin = Effect.gen(function* () {
+  interface Pending {
+    readonly until: number
+    readonly fiber: Fiber.Fiber<unknown, unknown>
+    isLate: boolean
+  }
+  const pending = new Set<Pending>()
+  const stopLate: Effect.Effect<void> = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    let next = Number.POSITIVE_INFINITY
+    for (const call of pending) {
+      if (call.until > now) next = Math.min(next, call.until)
+      else if (!call.isLate) {
+        call.isLate = true
+        call.fiber.interruptUnsafe()
+      }
+    }
+    return next < Number.POSITIVE_INFINITY ? alarm.by(next) : Effect.void
+  })
+  const alarm: Alarm = yield* makeAlarm(stopLate)
+
+  return <A, E>(effect: Effect.Effect<A, E>, millis: number, late: () => E): Effect.Effect<A, E> =>
+    Effect.flatMap(Effect.forkChild(effect, { startImmediately: true }), (fiber) => {
+      if (fiber.pollUnsafe() !== undefined) return Fiber.join(fiber)
+      return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const call: Pending = { until: now + millis, fiber, isLate: false }
+        pending.add(call)
+        return Effect.andThen(alarm.by(call.until), Fiber.await(fiber)).pipe(
+          Effect.onInterrupt(() => Fiber.interrupt(fiber)),
+          Effect.ensuring(Effect.sync(() => pending.delete(call))),
+          Effect.flatMap(
+            (exit): Exit.Exit<A, E> => (call.isLate && exit._tag === "Failure" ? Exit.fail(late()) : exit),
+          ),
+        )
+      })
+    })
+})

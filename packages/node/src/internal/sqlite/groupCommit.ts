@@ -57,8 +57,8 @@ interface Transaction {
 /** Milliseconds of one turn: what waits for the event loop waits as long. */
 const budget = 5
 
-/** Turns of the event loop in which an expected claim comes: that of the hint, two of the worker, and one more. */
-const turnsToClaim = 4
+/** Turns of the event loop in which an expected claim comes: that of the hint, that of the claim, and one more. */
+const turnsToClaim = 3
 
 const closed = (operation: string): TaskQueueError =>
   new TaskQueueError({ operation, message: "the task queue is closed", isRetryable: false })
