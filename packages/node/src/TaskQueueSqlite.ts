@@ -110,6 +110,7 @@ const openCalls = Effect.fnUntraced(function* (
   const { filename, shared, synchronous } = options
   const { db, file } = yield* open({ filename, shared, synchronous: synchronous ?? "full" })
   const dataVersion = db.prepare("PRAGMA data_version")
+  let isClaimExpected = () => false
   const changes = yield* makeChanges({
     version: () => {
       try {
@@ -120,6 +121,7 @@ const openCalls = Effect.fnUntraced(function* (
       }
     },
     whenWritten: (written) => whenWritten(`${file}-wal`, written),
+    isLooking: () => isClaimExpected(),
   })
   const sync = (synchronous ?? "full") === "full" ? makeWalSync(file) : undefined
   if (sync !== undefined) {
@@ -143,6 +145,7 @@ const openCalls = Effect.fnUntraced(function* (
       expectedClaim,
     })
     close = commits.close
+    isClaimExpected = () => expectedClaim.isExpected()
     return commits
   })
   yield* Effect.addFinalizer(() => close)

@@ -9,12 +9,14 @@ import { makeChanges } from "../src/internal/sqlite/changes.ts"
 const setup = Effect.gen(function* () {
   let version = 1
   const watching = new Set<() => void>()
+  let isLooking = false
   const changes = yield* makeChanges({
     version: () => version,
     whenWritten: (written) => {
       watching.add(written)
       return () => watching.delete(written)
     },
+    isLooking: () => isLooking,
   })
   const heard = yield* Queue.unbounded<Change>()
   const hear = Effect.flatMap(
@@ -24,6 +26,9 @@ const setup = Effect.gen(function* () {
   return {
     watching,
     hear: Effect.scoped(hear),
+    setLooking: (is: boolean) => {
+      isLooking = is
+    },
     commit: () => {
       version++
     },
@@ -77,6 +82,24 @@ describe("commits of other connections", () => {
       hearing.interruptUnsafe()
       yield* toldWithin(0)
       assert.strictEqual(watching.size, 0)
+    }),
+  )
+
+  it.effect("wait for the clock while this process is about to look by itself", () =>
+    Effect.gen(function* () {
+      const { commit, hear, setLooking, toldWithin, watching } = yield* setup
+      yield* Effect.forkChild(hear, { startImmediately: true })
+      const written = () => watching.forEach((each) => each())
+      yield* toldWithin(0)
+      setLooking(true)
+      commit()
+      written()
+      assert.strictEqual(yield* toldWithin(19), 0)
+      assert.strictEqual(yield* toldWithin(1), 1)
+      setLooking(false)
+      commit()
+      written()
+      assert.strictEqual(yield* toldWithin(0), 1)
     }),
   )
 })

@@ -4,9 +4,9 @@
 
 import { arrivedFrom } from "./arrivalsSql.ts"
 import { startEvenTurns } from "./evenTurnsSql.ts"
-import { plpgsql } from "./functions.ts"
+import { isThere, plpgsql } from "./functions.ts"
 import { claimedColumns, claimedList, claimedTypes } from "./row.ts"
-import { headsOf, inRun, runLists, runNames, runsOf, runTypes, unnestRuns } from "./runsSql.ts"
+import { firstOf, headsOf, inRun, runLists, runNames, runsOf, runTypes, unnestRuns } from "./runsSql.ts"
 import { start } from "./startSql.ts"
 import { startTurns, turnVariables } from "./turnsSql.ts"
 
@@ -60,6 +60,62 @@ const firstLeases = (schema: string): string => `WITH RECURSIVE running (queue, 
     )
     SELECT array_agg(running.queue), array_agg(running.lease_until) INTO lease_queues, leases FROM running;`
 
+/** What may start of the queue, by `limits`: how many more at once, and how many by all that is said of it. */
+const allow = (schema: string): string => `IF limits.queue IS NULL THEN
+        slots := 'Infinity';
+        may := 'Infinity';
+      ELSE
+        allowance := ${schema}.allowance(limits, p_now);
+        limits := allowance.limits;
+        slots := allowance.slots;
+        may := allowance.allowed;
+      END IF;`
+
+/**
+ * Walks to the heads of the queue. Most are one run of one task, which two short statements find sooner than the one that
+ * finds all.
+ */
+const walk = (schema: string): string => {
+  const only = { task: "p_tasks[1]", target: "NULL", max_version: "p_versions[1]" }
+  const first = (into: string, and?: string) => firstOf(schema, "p_queues[i]", (part) => only[part], into, and)
+  return `is_one := false;
+        IF cardinality(p_tasks) = 1 AND cardinality(p_targets) = 0 THEN
+          v_task := NULL;
+          v_eta := NULL;
+          ${first("INTO head")};
+          is_one := NOT FOUND;
+          IF NOT is_one THEN
+            PERFORM FROM (${first("", "(r.version, -r.priority) > (head.version, head.rank)")}) following;
+            is_one := NOT FOUND;
+            IF is_one THEN
+              v_task := p_tasks;
+              v_target := ARRAY[NULL::text];
+              v_version := ARRAY[head.version];
+              v_rank := ARRAY[head.rank];
+              v_eta := ARRAY[head.eta];
+              v_seq := ARRAY[head.seq];
+            END IF;
+          END IF;
+        END IF;
+        IF NOT is_one THEN
+          ${into("v_")} FROM ${runsOf(schema, "p_queues[i]")};
+        END IF;`
+}
+
+/** Looks where the runs begin now. */
+const lookAgain = (schema: string): string => `IF cardinality(v_task) = 1 THEN
+          SELECT r.eta, r.seq INTO head FROM ${inRun(schema, "p_queues[i]", (part) => `v_${part}[1]`)} ORDER BY r.eta, r.seq LIMIT 1;
+          IF FOUND THEN
+            v_eta := ARRAY[head.eta];
+            v_seq := ARRAY[head.seq];
+          ELSE
+            v_task := NULL;
+            v_eta := NULL;
+          END IF;
+        ELSE
+          ${into("v_")} FROM ${headsOf(schema, "p_queues[i]", "v_")};
+        END IF;`
+
 /** Before its first record with a key nothing in a queue is held back by one, so what says that it no longer is means nothing. */
 const awaitKeys = (schema: string): string => `DELETE FROM ${schema}.arrivals WHERE ctid = ANY (ARRAY(
         SELECT a.ctid FROM ${schema}.arrivals a WHERE a.queue = p_queues[i] AND a.id IS NULL AND a.task IS NULL
@@ -82,20 +138,20 @@ const startByTurns = (
   schema: string,
 ): string => `lanes := ${schema}.known_lanes(p_queues[i], p_tasks, p_versions, p_targets);
         turn_at := CASE WHEN has_arrivals THEN p_now ELSE ${schema}.next_turn(lanes, p_now, false) END;
-        IF least(allowance.allowed, p_limits[i]) >= 1 AND (turn_at <= p_now OR v_task IS NOT NULL) THEN
+        IF least(may, p_limits[i]) >= 1 AND (turn_at <= p_now OR v_task IS NOT NULL) THEN
           IF limits.turn_time IS NULL THEN
             INSERT INTO ${schema}.queues AS q (queue, paused, burst, tokens, tokens_at, turn_time)
             VALUES (p_queues[i], false, 5, 0, p_now, 0)
             ON CONFLICT (queue) DO UPDATE SET turn_time = coalesce(q.turn_time, 0);
           END IF;
           SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i] FOR UPDATE;
-          allowance := ${schema}.allowance(limits, p_now);
+          ${allow(schema)}
           IF has_arrivals THEN
             has_arrivals := ${schema}.take_arrivals(limits, p_now);
             lanes := ${schema}.known_lanes(p_queues[i], p_tasks, p_versions, p_targets);
           END IF;
           PERFORM ${schema}.wake_turns(lanes, limits.turn_time, p_now);
-          allowed := floor(least(allowance.allowed, p_limits[i], 100000));
+          allowed := floor(least(may, p_limits[i], 100000));
           turn_at := p_now;
           is_limited := limits.key_max_concurrent IS NOT NULL OR limits.key_rate IS NOT NULL OR limits.key_ordered
             OR EXISTS (SELECT FROM ${schema}.keys k WHERE k.queue = limits.queue);
@@ -193,6 +249,11 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
   lease_queues text[];
   leases double precision[];
   allowance record;
+  slots double precision;
+  may double precision;
+  part record;
+  head record;
+  is_one boolean;
   allowed double precision;
   started bigint;
   step bigint;
@@ -200,7 +261,6 @@ export const claimFunctions = (schema: string): ReadonlyArray<string> => [
   looked bigint;
   i integer;
   has_arrivals boolean;
-  has_left boolean;
   knows_heads boolean;
   did record;
   e ${schema}.ends;
@@ -218,8 +278,12 @@ BEGIN
   walked_pages := array_fill(NULL::bigint, ARRAY[cardinality(p_queues)]);
   IF p_take_back THEN
     pages := ${pagesOf(schema, "running")};
-    ${firstLeases(schema)}
-    IF p_now >= ANY (leases) OR EXISTS (SELECT FROM ${schema}.records r WHERE r.bury_at <= p_now) THEN
+    SELECT ${isThere(`${schema}.records r WHERE r.state = 1`)} AS are_leased, ${isThere(`${schema}.records r WHERE r.bury_at <= p_now`)} AS are_late
+    INTO part;
+    IF part.are_leased THEN
+      ${firstLeases(schema)}
+    END IF;
+    IF part.are_late OR p_now >= ANY (leases) THEN
       e := ${schema}.take_back(p_now, p_by, lease_queues, leases);
       waiting_queues := e.waiting;
       ended_ids := e.ended;
@@ -229,8 +293,8 @@ BEGIN
     took_back_pages := ${pagesOf(schema, "running")} - pages;
   END IF;
   -- Queues with limits come last: who claims from one waits for the commit of who did so before, and has others wait.
-  FOR i, has_arrivals, has_left IN
-    SELECT q.place::integer, arrived.queue IS NOT NULL, left_over.queue IS NOT NULL
+  FOR part IN
+    SELECT q.place::integer AS place, arrived.queue IS NOT NULL AS has_arrivals, left_over.queue IS NOT NULL AS has_left, l AS limits
     FROM unnest(p_queues) WITH ORDINALITY AS q (queue, place)
       LEFT JOIN ${schema}.queues l ON l.queue = q.queue
       LEFT JOIN LATERAL (
@@ -243,22 +307,24 @@ BEGIN
     ORDER BY CASE WHEN l.rate IS NOT NULL OR l.max_concurrent IS NOT NULL OR l.turn_time IS NOT NULL
       OR arrived.queue IS NOT NULL THEN q.queue COLLATE "C" END NULLS FIRST, q.place
   LOOP
-    SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i];
-    IF has_left THEN
+    i := part.place;
+    has_arrivals := part.has_arrivals;
+    limits := part.limits;
+    IF part.has_left THEN
       ${doLeft(schema)}
     END IF;
     IF has_arrivals AND limits.turn_time IS NULL THEN
       ${awaitKeys(schema)}
     END IF;
-    allowance := ${schema}.allowance(limits, p_now);
+    ${allow(schema)}
     started := 0;
     knows_heads := false;
     turn_at := NULL;
     -- Nothing will start by itself: nothing need be known of what waits.
-    IF allowance.slots >= 1 THEN
+    IF slots >= 1 THEN
       IF p_walk[i] THEN
         pages := ${pagesOf(schema, "waiting")};
-        ${into("v_")} FROM ${runsOf(schema, "p_queues[i]")};
+        ${walk(schema)}
         walked_pages[i] := ${pagesOf(schema, "waiting")} - pages;
       ELSE
         ${into("v_")} FROM unnest(p_run_queue, ${runs("p_run_").join(", ")}) AS run (queue, ${runNames.join(", ")})
@@ -266,13 +332,13 @@ BEGIN
       END IF;
       IF limits.turn_time IS NOT NULL OR has_arrivals THEN
         ${startByTurns(schema)}
-      ELSIF least(allowance.allowed, p_limits[i]) >= 1 AND v_task IS NOT NULL THEN
+      ELSIF least(may, p_limits[i]) >= 1 AND v_task IS NOT NULL THEN
         -- Limits hold over all claims: who starts something has to know what others started.
         IF limits.rate IS NOT NULL OR limits.max_concurrent IS NOT NULL THEN
           SELECT * INTO limits FROM ${schema}.queues WHERE queue = p_queues[i] FOR UPDATE;
-          allowance := ${schema}.allowance(limits, p_now);
+          ${allow(schema)}
         END IF;
-        allowed := floor(least(allowance.allowed, p_limits[i], 100000));
+        allowed := floor(least(may, p_limits[i], 100000));
         IF allowed >= 1 AND cardinality(v_task) = 1 THEN
           ${startRun(schema)};
           GET DIAGNOSTICS started = ROW_COUNT;
@@ -290,7 +356,6 @@ BEGIN
           EXIT WHEN v_task IS NULL OR NOT p_now >= ANY (v_eta);
         END LOOP; END IF;
       END IF;
-      limits := allowance.limits;
       token_at := CASE WHEN limits.paused_until > p_now THEN limits.paused_until ELSE '-Infinity' END;
       IF limits.rate IS NOT NULL THEN
         IF started > 0 THEN
@@ -300,15 +365,16 @@ BEGIN
         token_at := greatest(token_at, ${schema}.next_token_at(limits));
       END IF;
       IF NOT knows_heads AND v_task IS NOT NULL THEN
-        ${into("v_")} FROM ${headsOf(schema, "p_queues[i]", "v_")};
+        ${lookAgain(schema)}
       END IF;
       IF v_task IS NOT NULL THEN
         run_queue := run_queue || array_fill(i, ARRAY[cardinality(v_task)]);
         ${runNames.map((name) => `run_${name} := run_${name} || v_${name};`).join("\n        ")}
       END IF;
       -- Without a free slot, never: the end of a lease or an attempt comes first.
-      IF token_at IS NOT NULL AND allowance.slots > started THEN
-        eta_at := least((SELECT min(eta) FROM unnest(v_eta) AS eta), turn_at);
+      IF token_at IS NOT NULL AND slots > started THEN
+        IF coalesce(cardinality(v_eta), 0) <= 1 THEN eta_at := least(v_eta[1], turn_at);
+        ELSE eta_at := least((SELECT min(eta) FROM unnest(v_eta) AS eta), turn_at); END IF;
         -- What is held back waits for no time.
         IF eta_at < 'Infinity' THEN earliest := least(earliest, greatest(p_now, eta_at, token_at)); END IF;
       END IF;

@@ -23,13 +23,16 @@ const unnested = unnest(given)
 /** Columns with what is written into them. */
 type Values = ReadonlyArray<readonly [column: string, value: string]>
 
-const plain: Values = [
-  ["id", "g.id"],
-  ["eta", "greatest(g.now, g.eta)"],
-  ["enqueued_at", "g.now"],
-  ["bury_at", "g.expires_at"],
-  ...contentNames.filter((name) => !rareNames.has(name)).map((name) => [name, `g.${name}`] as const),
+const plainOf = (given: (name: string) => string): Values => [
+  ["id", given("id")],
+  ["eta", `greatest(${given("now")}, ${given("eta")})`],
+  ["enqueued_at", given("now")],
+  ["bury_at", given("expires_at")],
+  ...contentNames.filter((name) => !rareNames.has(name)).map((name) => [name, given(name)] as const),
 ]
+const plain = plainOf((name) => `g.${name}`)
+/** Of a call with one record, as many are: it is in no table. */
+const single = plainOf((name) => `p_${name}[1]`)
 /** What waits for its members is held back until they have ended. */
 const isJoin = "g.join_total IS NOT NULL"
 const everything: Values = [
@@ -41,11 +44,13 @@ const everything: Values = [
   ["member_of", "g.member_of"],
 ]
 
-/** Stores all that is given, of which nothing has to be unique. */
-const store = (schema: string, values: Values, from: string): string =>
+/** Stores values, or what is read so, of which nothing has to be unique. */
+const store = (schema: string, values: Values, how: (list: string) => string): string =>
   `INSERT INTO ${schema}.records (${values.map(([name]) => name).join(", ")})
-        SELECT ${values.map(([, value]) => value).join(", ")} FROM ${from} ORDER BY g.ord
-        ON CONFLICT (id) DO NOTHING RETURNING records.id, records.queue`
+        ${how(values.map(([, value]) => value).join(", "))} ON CONFLICT (id) DO NOTHING`
+const storeAll = (schema: string, values: Values, from: string): string =>
+  `${store(schema, values, (list) => `SELECT ${list} FROM ${from} ORDER BY g.ord`)}
+        RETURNING records.id, records.queue`
 
 /** The rows say what became of records that were not simply inserted, by their place from 1; one without a place, what else. */
 export const enqueueFunction = (schema: string): string =>
@@ -60,14 +65,20 @@ export const enqueueFunction = (schema: string): string =>
   ${uniqueVariables(schema)}
 BEGIN
   IF p_name IS NULL AND p_unique_key IS NULL THEN
-    IF p_key IS NULL AND p_member_of IS NULL AND p_join_total IS NULL THEN
+    IF p_key IS NULL AND p_member_of IS NULL AND p_join_total IS NULL AND cardinality(p_id) = 1 THEN
+      ${store(schema, single, (list) => `VALUES (${list})`)};
+      IF FOUND THEN
+        inserted := p_id;
+        queues := p_queue;
+      END IF;
+    ELSIF p_key IS NULL AND p_member_of IS NULL AND p_join_total IS NULL THEN
       WITH stored AS (
-        ${store(schema, plain, unnest(given.filter((name) => !rareNames.has(name))))}
+        ${storeAll(schema, plain, unnest(given.filter((name) => !rareNames.has(name))))}
       )
       SELECT array_agg(stored.id), array_agg(DISTINCT stored.queue) INTO inserted, queues FROM stored;
     ELSE
       WITH stored AS (
-        ${store(schema, everything, unnested)}, records.key, records.task, records.target, records.version, records.priority,
+        ${storeAll(schema, everything, unnested)}, records.key, records.task, records.target, records.version, records.priority,
           records.eta
       ),
       arrived AS (
@@ -104,8 +115,9 @@ BEGIN
       e := ${schema}.follow_up(e, (SELECT max(now) FROM unnest(p_now) AS now));
     END IF;
   END IF;
-  PERFORM ${schema}.tell(p_by, (SELECT array_agg(DISTINCT queue) FROM unnest(queues || e.waiting) AS queue),
-    e.ended, e.cancelling, e.progressed);
+  queues := queues || e.waiting;
+  IF cardinality(queues) > 1 THEN queues := ARRAY(SELECT DISTINCT queue FROM unnest(queues) AS queue ORDER BY queue); END IF;
+  PERFORM ${schema}.tell(p_by, queues, e.ended, e.cancelling, e.progressed);
   IF e.waiting IS NOT NULL OR e.ended IS NOT NULL OR e.cancelling IS NOT NULL OR e.progressed IS NOT NULL THEN
     ord := NULL;
     RETURN NEXT;

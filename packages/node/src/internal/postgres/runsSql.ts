@@ -40,15 +40,25 @@ export const inRun = (
         AND -r.priority = ${of("rank")} AND (r.eta, r.seq) >= (${of("eta")}, ${of("seq")})
         AND r.target IS NOT DISTINCT FROM ${of("target")}`
 
+/** The head of the first run of what a claim wants: a task, up to a version, for a target. */
+export const firstOf = (
+  schema: string,
+  queue: string,
+  of: (part: "task" | "target" | "max_version") => string,
+  into: string,
+  and?: string,
+): string => `SELECT r.version, -r.priority AS rank, r.eta, r.seq ${into} FROM ${schema}.records r
+          WHERE r.state = 0 AND r.key IS NULL AND r.queue = ${queue} AND r.task = ${of("task")}
+            AND coalesce(r.target, '') = coalesce(${of("target")}, '') AND r.version <= ${of("max_version")}
+            ${and === undefined ? "" : `AND ${and}`}
+          ORDER BY r.version, -r.priority, r.eta, r.seq LIMIT 1`
+
 /**
  * The runs of a queue that a claim allows, found by seeking from one to the next, as what a SELECT reads from. This and `headsOf`
  * are no functions: to call one takes longer than they do.
  */
 export const runsOf = (schema: string, queue: string): string => {
-  const first = (of: string) => `SELECT r.version, -r.priority AS rank, r.eta, r.seq FROM ${schema}.records r
-          WHERE r.state = 0 AND r.key IS NULL AND r.queue = ${queue} AND r.task = ${of}.task
-            AND coalesce(r.target, '') = coalesce(${of}.target, '') AND r.version <= ${of}.max_version`
-  const order = "ORDER BY r.version, -r.priority, r.eta, r.seq LIMIT 1"
+  const first = (of: string, and?: string) => firstOf(schema, queue, (part) => `${of}.${part}`, "", and)
   return `(
         WITH RECURSIVE wanted AS (
           SELECT task, max(max_version) AS max_version, target
@@ -58,11 +68,11 @@ export const runsOf = (schema: string, queue: string): string => {
         ),
         run AS (
           SELECT wanted.*, first.* FROM wanted CROSS JOIN LATERAL (
-          ${first("wanted")} ${order}
+          ${first("wanted")}
           ) first
           UNION ALL
           SELECT run.task, run.max_version, run.target, following.* FROM run CROSS JOIN LATERAL (
-          ${first("run")} AND (r.version, -r.priority) > (run.version, run.rank) ${order}
+          ${first("run", "(r.version, -r.priority) > (run.version, run.rank)")}
           ) following
         )
         SELECT ${runNames.map((name) => `run.${name}`).join(", ")} FROM run

@@ -32,8 +32,10 @@ export const makeChanges = Effect.fnUntraced(function* (options: {
   readonly version: () => number | undefined
   /** Calls back when some connection has written, until it is told to stop. */
   readonly whenWritten: (written: () => void) => () => void
+  /** Whether this process is about to look for work by itself: what is written meanwhile is its own, or can wait for the clock. */
+  readonly isLooking: () => boolean
 }): Effect.fn.Return<Changes, never, Scope.Scope> {
-  const { version, whenWritten } = options
+  const { isLooking, version, whenWritten } = options
   const hub = Broadcast.make<Change>()
   const watched = yield* Latch.make(false)
   let subscribers = 0
@@ -52,7 +54,7 @@ export const makeChanges = Effect.fnUntraced(function* (options: {
     hub.tell(() => ({ _tag: "Elsewhere" }))
   }
   const letTell = () => {
-    unwatch ??= whenWritten(look)
+    unwatch ??= whenWritten(() => isLooking() || look())
   }
   const stopTelling = () => {
     unwatch?.()
