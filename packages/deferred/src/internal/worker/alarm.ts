@@ -26,7 +26,7 @@ export const makeAlarm = Effect.fnUntraced(function* (
       set = mine
       // Whole milliseconds: a clock that stands at a fraction of one would be a hair before that time for ever.
       const wait = Effect.andThen(
-        Effect.sleep(Math.max(0, Math.ceil(at - now))),
+        Effect.sleep(Math.ceil(at - now)),
         Effect.suspend(() => {
           set = undefined
           return ring
