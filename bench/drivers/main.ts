@@ -144,7 +144,10 @@ const measure = async (engine: "sqlite" | "postgres") => {
       if (workloads.includes("defer") || workloads.includes("drain")) {
         note(deferred, name, await stretch("produce", name, site, { count, warm }))
       }
-      if (workloads.includes("drain")) note(drained, name, await stretch("empty", name, site, { count, warm }))
+      if (workloads.includes("drain")) {
+        await site.tend?.()
+        note(drained, name, await stretch("empty", name, site, { count, warm }))
+      }
       await site.remove()
     }
     for (const name of workloads.includes("both") ? names : []) {

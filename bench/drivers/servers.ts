@@ -39,6 +39,8 @@ export interface Counters {
 export interface Site {
   readonly place: Place
   readonly read: () => Promise<Counters>
+  /** Has the server do what it does by itself every minute, so that it is no matter of chance whether it has been done yet. */
+  readonly tend?: () => Promise<void>
   readonly remove: () => Promise<void>
 }
 
@@ -198,9 +200,10 @@ const postgresPrograms = (): string => {
 export const startPostgres = async (): Promise<{ readonly site: () => Promise<Site>; readonly version: string }> => {
   const given = process.env.DATABASE_URL
   const { pid, url } = given === undefined ? await ownPostgres() : { pid: undefined, url: given }
-  const runtime = ManagedRuntime.make(PgClient.layer({ url: Redacted.make(url), maxConnections: 2 }))
-  const query = (text: string): Promise<Readonly<Record<string, unknown>> | undefined> =>
-    runtime.runPromise(
+  const connect = (to: string) => ManagedRuntime.make(PgClient.layer({ url: Redacted.make(to), maxConnections: 2 }))
+  const runtime = connect(url)
+  const query = (text: string, on = runtime): Promise<Readonly<Record<string, unknown>> | undefined> =>
+    on.runPromise(
       Effect.flatMap(PgClient.PgClient, (sql) =>
         Effect.map(sql.unsafe<Readonly<Record<string, unknown>>>(text), (rows) => rows[0]),
       ),
@@ -221,7 +224,13 @@ export const startPostgres = async (): Promise<{ readonly site: () => Promise<Si
     const remove = async () => {
       await query(`DROP DATABASE ${name} WITH (FORCE)`)
     }
-    return { place: { engine: "postgres", url: place.href }, read, remove }
+    const tend = async () => {
+      const inside = connect(place.href)
+      await query("VACUUM ANALYZE", inside)
+      await inside.dispose()
+      await query("CHECKPOINT")
+    }
+    return { place: { engine: "postgres", url: place.href }, read, tend, remove }
   }
   return { site, version: String((await query("SHOW server_version"))?.server_version) }
 }
