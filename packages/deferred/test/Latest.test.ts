@@ -244,6 +244,8 @@ describe("the latest of a key, encrypted", () => {
       yield* Index.defer({ doc: "n", text: "3" }, { name: "n", delay: "1 second" })
       yield* Index.defer({ doc: "n", text: "4" }, { delay: "1 second" })
       yield* pass("1 second")
+      // What is encrypted is opened on another thread.
+      yield* Effect.repeat(Effect.yieldNow, { until: () => log.lines.length === 3 })
       assert.sameMembers(log.lines, ["1: 2", "1: x y", "1: 4"])
     }).pipe(Effect.provide(working(log, Effect.void, queue)))
   })

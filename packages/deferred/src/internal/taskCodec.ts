@@ -10,6 +10,7 @@ import { messageOf, Undecodable } from "../Outcome.ts"
 import { PermanentTaskFailure, SingularTaskFailure, TaskTimeout } from "../TaskFailure.ts"
 import type { Older } from "../TaskVersions.ts"
 import { flatMapAtOnce, mapAtOnce, mapErrorAtOnce } from "./atOnce.ts"
+import { isJson } from "./isJson.ts"
 
 export interface TaskCodec {
   /** Fills in defaults, checks and encodes. */
@@ -30,7 +31,8 @@ export const makeTaskCodec = (schemas: {
   readonly error: Schema.Top
 }): TaskCodec => {
   const json = Schema.toCodecJson(schemas.payload)
-  const encode = Schema.encodeUnknownEffect(json)
+  // What the schema has made is checked, and has nothing that the schema does not know.
+  const encode = isJson(json.ast) ? Exit.succeed : Schema.encodeUnknownEffect(json)
   const decode = Schema.decodeUnknownEffect(json)
   const check = Schema.decodeUnknownEffect(Schema.toType(schemas.payload))
   const current = schemas.older.length + 1
