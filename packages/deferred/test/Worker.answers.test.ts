@@ -61,6 +61,7 @@ describe("an alarm", () => {
         }),
       )
       yield* Scope.close(scope, Exit.void)
+      yield* alarm.by(150)
       assert.strictEqual(yield* ringsWithin(1000), 0)
     }),
   )

@@ -17,7 +17,13 @@ export const makeAlarm = Effect.fnUntraced(function* (
   ring: Effect.Effect<void>,
 ): Effect.fn.Return<Alarm, never, Scope.Scope> {
   let set: { readonly at: number; fiber: Fiber.Fiber<void> | undefined } | undefined
-  yield* Effect.addFinalizer(() => Effect.sync(() => set?.fiber?.interruptUnsafe()))
+  let isOver = false
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isOver = true
+      set?.fiber?.interruptUnsafe()
+    }),
+  )
 
   const start = (at: number) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -37,5 +43,5 @@ export const makeAlarm = Effect.fnUntraced(function* (
       })
     })
 
-  return { by: (at) => Effect.suspend(() => (set !== undefined && set.at <= at ? Effect.void : start(at))) }
+  return { by: (at) => Effect.suspend(() => (isOver || (set !== undefined && set.at <= at) ? Effect.void : start(at))) }
 })
