@@ -225,6 +225,27 @@ describe("two connections on one file", () => {
     }),
   )
 
+  for (const synchronous of ["full", "normal"] as const) {
+    it.effect(`tell each other at once with ${synchronous} also while nobody claims what was deferred here`, () =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const left = yield* TaskQueueSqlite.make({ filename, synchronous })
+        const right = yield* TaskQueueSqlite.make({ filename, synchronous })
+        const changes = yield* left.changes
+        const heard = yield* Effect.forkChild(
+          Stream.runHead(Stream.filter(changes, (change) => change._tag === "Elsewhere")),
+        )
+        // Whoever found too little is expected to ask again.
+        yield* claimAll(left)
+        yield* left.enqueue({ records: [record(1)], now })
+        for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+        yield* right.enqueue({ records: [record(2)], now })
+        // The clock stands still.
+        assert.strictEqual((yield* Fiber.join(heard))._tag, "Some")
+      }),
+    )
+  }
+
   it.effect("say nothing to who came after the change", () =>
     Effect.gen(function* () {
       const filename = yield* newFile

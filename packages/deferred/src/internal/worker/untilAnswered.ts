@@ -40,6 +40,7 @@ export const makeAnswers = Effect.fnUntraced(function* (): Effect.fn.Return<Answ
           const failed = { since }
           failing.add(failed)
           let failures = 0
+          // The first is known, so that the pause comes before the second.
           return Effect.suspend(() => (failures++ === 0 ? Effect.fail(error) : answered)).pipe(
             Effect.retry(backOff),
             // The schedule has no end, so a typed failure cannot come out.

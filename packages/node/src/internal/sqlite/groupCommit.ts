@@ -176,26 +176,26 @@ export const makeGroupCommit = (options: {
         acknowledge(error)
         if (open === undefined && pending.length === 0 && unsynced === 0) whenEmpty?.()
       })
-      if (expectedClaim?.isExpected() !== true) cover(sync)
-      else if (held === undefined) hold(sync, turnsToClaim)
     }
+    if (expectedClaim?.isExpected() !== true) cover()
+    else if (held === undefined) hold(turnsToClaim)
     letRead()
   }
-  const cover = (sync: WalSync) => {
+  const cover = () => {
     const served = uncovered
     uncovered = []
     clearImmediate(held)
     held = undefined
-    sync.afterSync((error) => {
+    sync?.afterSync((error) => {
       for (const done of served) done(error)
     })
   }
-  /** Leaves the sync to the commit of the claim that is expected, for so many turns. */
-  const hold = (sync: WalSync, turns: number) => {
+  /** Waits for the claim that is expected, whose commit the sync is left to, for so many turns. */
+  const hold = (turns: number) => {
     held = setImmediate(() => {
-      if (turns > 1) return hold(sync, turns - 1)
+      if (turns > 1) return hold(turns - 1)
       expectedClaim?.giveUp()
-      cover(sync)
+      cover()
     })
   }
   const mayFollow = (last: Call, next: Call | undefined) =>
